@@ -1,0 +1,213 @@
+"""Many replicas of one economy, played as arrays: observe, choose, step, and again, on a CPU or a GPU, without Ray."""
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from envs.core import rules as rules_
+from envs.core.choices import Head, Window
+from envs.core.economy import Economy
+from envs.core.features import Layout
+from kernels.core import launch, rng
+from kernels.core.arrays import Array, adjust, allocate, to_host
+
+SHOCKS, STARTS, RANDOM_PLAY = 1, 2, 3  # purposes: each has its own key, so that none of their draws are related
+
+
+class Batch:
+    """`size` replicas of an economy. `first` is the number of the first replica: two batches of one seed whose numbers overlap
+    play the same worlds there, whatever their sizes.
+
+    Arrays live on `device` (cpu or cuda); on a CPU `backend` numpy runs the definitions, native their compiled twins, and auto takes
+    native where the economy prefers it and a compiler is found. Raises ValueError for impossible sizes, BackendError for a device or
+    backend that is not here.
+    """
+
+    def __init__(self, economy: Economy, params: Any = None, size: int = 1, *, device: str = "cpu", backend: str = "auto", seed: int = 0,
+                 features: str = "scaled", real: Any = np.float32, first: int = 0, rules: Mapping[str, str] | None = None):
+        self.economy, self.kernel = economy, economy.kernel
+        self.p = check_params(params if params is not None else economy.kernel.Params())
+        if size < 1:
+            raise ValueError(f"replicas must be at least 1, got {size}")
+        self.size, self.seed, self.real, self.first, self.features = size, seed, real, first, features
+        self.xp, self.backend = _choose(device, backend, economy)
+        self.windows: dict[str, dict[str, Window]] = {type_: {} for type_ in economy.agents}
+        self.count = {type_: agent.number(self.p) for type_, agent in economy.agents.items()}
+        self.s = self._start(0)
+        self.a, self.e, self.r = (allocate(cls, self.kernel, self.p, size, self.xp, real)
+                                  for cls in (self.kernel.Actions, self.kernel.Shocks, self.kernel.Rewards))
+        self.layout = {t: Layout(agent.sees, features, self.p, self.s, self.count[t]) for t, agent in economy.agents.items()}
+        self.heads: dict[str, list[Head]] = {t: [h for c in agent.chooses for h in c.heads(self.p)] for t, agent in economy.agents.items()}
+        self.rules: rules_.Rules = {}
+        self.script(rules or {})
+        self.clock = self.xp.zeros(size, np.int64)  # periods played since the batch was made, in each replica
+        self.age = np.zeros(size, np.int64)  # periods played in the running episode
+        self.resets = 0
+        self.final: dict[str, Array] | None = None
+
+    # -- what may change between episodes
+
+    def script(self, named: Mapping[str, str]) -> None:
+        """From now on these types follow hand-written rules: {"government": "constant(income_tax=0.2, corporate_tax=0.2)"}."""
+        self.rules = {type_: rules_.parse(text, self.economy, type_) for type_, text in named.items()}
+
+    def adjust(self, params: Mapping[str, float] | None = None, windows: Mapping[str, Window] | None = None) -> None:
+        """Anneal Params and set windows on choices, {"firm.price": (500, 1500)}; Params read at reset act from the next reset on."""
+        if params:
+            self.p = check_params(adjust(self.p, **params))
+        for name, window in (windows or {}).items():
+            type_, _, choice = name.partition(".")
+            self.windows[type_][choice] = window
+
+    # -- play
+
+    def reset(self, where: np.ndarray | None = None) -> None:
+        """Start a new episode in all replicas, or in those where the mask (B,) is true."""
+        self.resets += 1
+        start = self._start(self.resets)
+        for f in fields(start):
+            if where is None:
+                getattr(self.s, f.name)[...] = getattr(start, f.name)
+            else:
+                mask = self.xp.asarray(where)
+                getattr(self.s, f.name)[mask] = getattr(start, f.name)[mask]
+        self.age[slice(None) if where is None else where] = 0
+
+    def observe(self, type_: str, out: Array | None = None) -> Array:
+        """What the agents of a type see: (B, agents, width), written into `out` if given."""
+        layout = self.layout[type_]
+        out = self.xp.empty((self.size, layout.count, layout.width), np.float32) if out is None else out
+        layout.write(self.s, out)
+        return out
+
+    def violations(self, type_: str) -> np.ndarray:
+        """How many windows each option of a type's heads violates: (options of all heads,), int."""
+        chooses = self.economy.agents[type_].chooses
+        return np.concatenate([choice.violations(self.p, self.windows[type_]) for choice in chooses])
+
+    def legal(self, type_: str) -> Array | None:
+        """Options that may be chosen now: bool (options,) or (B, agents, options) over all heads; None if all of them may."""
+        allowed = self.violations(type_) == 0
+        by_state = self.kernel.legal(self.p, self.s).get(type_) if hasattr(self.kernel, "legal") else None
+        if by_state is not None:
+            return by_state & self.xp.asarray(allowed)
+        if allowed.all():
+            return None
+        self._require_some(type_, allowed)
+        return self.xp.asarray(allowed)
+
+    def step(self, choices: Mapping[str, Array]) -> tuple[dict[str, Array], np.ndarray]:
+        """Play one period. `choices` has (B, agents, heads) for every type that no rule scripts. Returns rewards {type: (B, agents)} and
+        the mask (B,) of episodes that just ended; those replicas are reset, and `final` keeps their last observations until the next step.
+        """
+        for type_ in self.economy.agents:
+            self.decide(type_, choices.get(type_))
+        self.kernel.draw_shocks(self.p, self.s, self.e, self.draws(SHOCKS))
+        with launch.use(self.backend) if self.xp is np else contextlib.nullcontext():
+            self.kernel.step(self.p, self.s, self.a, self.e, self.r)
+        self.clock += 1
+        self.age += 1
+        rewards = {t: getattr(self.r, t).reshape(self.size, self.count[t]) for t in self.economy.agents}
+        done = self.age >= self.economy.periods(self.p)
+        self.final = None
+        if done.any():
+            rewards = {t: r.copy() for t, r in rewards.items()}
+            self.final = {t: self.observe(t) for t in self.economy.agents} if self.economy.endless else None
+            self.reset(done if not done.all() else None)
+        return rewards, done
+
+    def decide(self, type_: str, chosen: Array | None) -> None:
+        """Fill the Action fields of one type, from its rule or from its choices."""
+        if type_ in self.rules:
+            rule = self.rules[type_]
+            if rule is not None:
+                return rule(self.p, self.s, self.a, self.draws(RANDOM_PLAY))
+            chosen = self.random_choices(type_)
+        elif chosen is None:
+            raise ValueError(f"step needs choices for {type_}, which no rule scripts")
+        start = 0
+        for choice in self.economy.agents[type_].chooses:
+            n = len(choice.heads(self.p))
+            part = chosen[:, :, start:start + n]
+            if self.heads[type_][start].options and part.dtype.kind == "f":
+                part = part.astype(np.int64)
+            choice.write(self.p, part, self.a, self.windows[type_])
+            start += n
+
+    def random_choices(self, type_: str) -> Array:
+        """Uniform play among the legal options: (B, agents, heads), a function of the seed and each replica's clock."""
+        heads, n = self.heads[type_], self.count[type_]
+        stream = list(self.economy.agents).index(type_)
+        u = self.draws(RANDOM_PLAY).uniform(stream, n * len(heads)).reshape(self.size, n, len(heads))
+        legal, chosen, start = self.legal(type_), u.astype(np.float32), 0
+        for h, head in enumerate(heads):
+            if head.options:
+                allowed = self.xp.ones(head.options, bool) if legal is None else legal[..., start:start + head.options]
+                chosen[:, :, h] = rules_.legal_choice(u[:, :, h], allowed)
+                start += head.options
+        return chosen if any(not head.options for head in heads) else chosen.astype(np.int64)
+
+    def draws(self, purpose: int) -> rng.Draws:
+        """The random numbers of this period for one purpose."""
+        return rng.Draws(rng.key(self.seed, purpose), self.first + self.xp.arange(self.size), self.clock)
+
+    def measures(self) -> dict[str, np.ndarray]:
+        """The economy's measures now: {name: (B,)} on the CPU."""
+        return {name: to_host(measure(self.s)) for name, measure in self.economy.measures.items()}
+
+    # -- to be able to go on exactly here
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything that play depends on besides parameters and seed, as plain arrays."""
+        kept = {f"s.{name}": to_host(array).copy() for name, array in vars(self.s).items()}
+        return kept | {"clock": to_host(self.clock).copy(), "age": self.age.copy(), "resets": np.array(self.resets)}
+
+    def load_state_dict(self, kept: Mapping[str, np.ndarray]) -> None:
+        """Go on exactly where `state_dict` was taken."""
+        for name, array in vars(self.s).items():
+            array[...] = self.xp.asarray(kept[f"s.{name}"])
+        self.clock[...] = self.xp.asarray(kept["clock"])
+        self.age[...], self.resets = kept["age"], int(kept["resets"])
+
+    def _start(self, reset: int) -> Any:
+        seed = rng.key(self.seed, STARTS, reset)[0]
+        return self.kernel.initial_state(self.p, self.size, self.xp, seed, self.real)
+
+    def _require_some(self, type_: str, allowed: np.ndarray) -> None:
+        start = 0
+        for head in self.heads[type_]:
+            if head.options and not allowed[start:start + head.options].any():
+                raise ValueError(f"the windows on {type_}.{head.choice} leave no option; widen them to include a grid value")
+            start += head.options
+
+
+def check_params(p: Any) -> Any:
+    """The parameters themselves, or ValueError naming the one that is too small."""
+    for f in fields(p):
+        low, value = f.metadata.get("low"), getattr(p, f.name)
+        if low is not None and not value >= low:
+            raise ValueError(f"params.{f.name} must be at least {low:g}, got {value:g}")
+    return p
+
+
+def _choose(device: str, backend: str, economy: Economy) -> tuple[Any, str]:
+    """The array module and the backend for CPU arrays; a missing device or compiler is an error, never a silent change."""
+    if device == "cuda":
+        if problem := launch.cuda_problem():
+            raise launch.BackendError(f"device=cuda: {problem}")
+        import cupy
+        return cupy, "cuda"
+    if device != "cpu":
+        raise ValueError(f"device must be cpu or cuda, got {device!r}")
+    problem = launch.native_problem()
+    if backend == "auto":
+        return np, "native" if economy.backend == "native" and not problem else "numpy"
+    if backend == "native" and problem:
+        raise launch.BackendError(f"backend=native: {problem}")
+    return np, backend
+
+

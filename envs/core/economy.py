@@ -1,0 +1,46 @@
+"""An economy as data: who acts, what each type sees and chooses, how play is measured and scripted."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from envs.core.choices import Choice
+from envs.core.features import Feature
+from kernels.core.arrays import Array
+
+Rule = Callable[..., None]  # (p, s, a, draws) -> None, fills the Action fields of one type
+Measure = Callable[[Any], Array]  # State -> (B,)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One agent type: how many there are (a number or the name of a Param), what they see, what they choose."""
+
+    count: int | str
+    sees: tuple[Feature, ...]
+    chooses: tuple[Choice, ...]
+    reward_unit: str = ""
+
+    def number(self, p: Any) -> int:
+        """How many agents of this type live in one replica."""
+        return getattr(p, self.count) if isinstance(self.count, str) else self.count
+
+
+@dataclass
+class Economy:
+    """A kernel and the agents that live in it. `endless` economies are cut, not ended, at the horizon: values are bootstrapped."""
+
+    kernel: ModuleType
+    horizon: int | str
+    agents: Mapping[str, Agent]
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    rules: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
+    endless: bool = False
+    backend: str = "native"  # what `auto` means on a CPU with a compiler
+    name: str = ""
+
+    def periods(self, p: Any) -> int:
+        """Length of an episode."""
+        return getattr(p, self.horizon) if isinstance(self.horizon, str) else self.horizon

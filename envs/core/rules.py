@@ -1,0 +1,73 @@
+"""Hand-written behaviour: functions (p, s, a, draws) that fill the Action fields of one agent type.
+
+In a configuration a rule is named as it would be called: `rule: random`, `rule: constant(income_tax=0.2, corporate_tax=0.4)`.
+`random` and `constant` exist for every type; an economy adds its own under `Economy.rules`.
+"""
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from envs.core.economy import Economy, Rule
+from kernels.core.arrays import Array, namespace
+from kernels.core.rng import Draws
+
+
+def constant(**values: float) -> Rule:
+    """The same values for every agent in every period."""
+    def rule(p: Any, s: Any, a: Any, draws: Draws) -> None:
+        for name, value in values.items():
+            getattr(a, name)[...] = value
+    return rule
+
+
+def parse(text: str, economy: Economy, type_: str) -> Rule | None:
+    """The rule that `text` names for a type; None for `random`, which a Batch plays itself. ValueError names the nearest rule."""
+    match = re.fullmatch(r"\s*(\w+)\s*(?:\(([^()]*)\))?\s*", text)
+    if not match:
+        raise ValueError(f"rule {text!r} must look like name or name(key=number, ...)")
+    name, values = match[1], _keywords(match[2] or "", text)
+    if name == "random":
+        return None
+    if name == "constant":
+        return _constant(economy, type_, values)
+    known = economy.rules.get(type_, {})
+    if name not in known:
+        names = ["constant", "random", *known]
+        near = difflib.get_close_matches(name, names, 1)
+        raise ValueError(f"unknown rule {name!r} for {type_}; " + (f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"))
+    if not values:
+        return known[name]
+    return lambda p, s, a, draws: known[name](p, s, a, draws, **values)
+
+
+def _constant(economy: Economy, type_: str, values: dict[str, float]) -> Rule:
+    names = [name for choice in economy.agents[type_].chooses for name in choice.names]
+    if set(values) != set(names):
+        raise ValueError(f"constant needs a value for each choice of {type_}: constant({', '.join(f'{n}=...' for n in names)})")
+    return constant(**values)
+
+
+def _keywords(text: str, whole: str) -> dict[str, float]:
+    values = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, number = part.partition("=")
+        try:
+            values[key.strip()] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ValueError(f"rule {whole!r} must look like name(key=number, ...)")
+    return values
+
+
+def legal_choice(uniform: Array, legal: Array) -> Array:
+    """Option drawn uniformly among the legal ones: uniform (...,), legal (..., options) bool -> option numbers (...,)."""
+    xp = namespace(uniform)
+    rank = xp.floor(uniform * legal.sum(-1)).astype(xp.int64)
+    return xp.argmax(xp.cumsum(legal, -1) > rank[..., None], -1)
+
+
+Rules = dict[str, Callable[..., None] | None]

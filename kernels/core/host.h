@@ -1,0 +1,38 @@
+// lanes.cuh for a host compiler: replicas run one after another; lanes are one loop, or real threads with -DTHREADS.
+#pragma once
+#include <cmath>
+#include <cstdint>
+typedef uint8_t u8;
+typedef int32_t i32;
+typedef int64_t i64;
+typedef uint32_t u32;
+typedef uint64_t u64;
+using std::cos; using std::exp; using std::log; using std::pow; using std::sqrt;
+#define DEVICE static inline
+#define SHARED(type, name, n) static type name[n]
+#ifdef THREADS
+#include <pthread.h>
+#include <thread>
+#include <vector>
+inline thread_local int lane_ = 0;
+inline int lanes_ = 1;
+inline pthread_barrier_t barrier_;
+#define FOR_LANES(i, n) for (int i = lane_; i < (n); i += lanes_)
+#define BARRIER() pthread_barrier_wait(&barrier_)
+template <class F> void run(int replicas, int lanes, F step) {
+  lanes_ = lanes;
+  pthread_barrier_init(&barrier_, nullptr, lanes);
+  std::vector<std::thread> threads;
+  for (int lane = 0; lane < lanes; ++lane)
+    threads.emplace_back([=] {
+      lane_ = lane;
+      for (int replica = 0; replica < replicas; ++replica) { step(replica); BARRIER(); }
+    });
+  for (auto &thread : threads) thread.join();
+  pthread_barrier_destroy(&barrier_);
+}
+#else
+#define FOR_LANES(i, n) for (int i = 0; i < (n); ++i)
+#define BARRIER()
+template <class F> void run(int replicas, int, F step) { for (int replica = 0; replica < replicas; ++replica) step(replica); }
+#endif

@@ -10,12 +10,12 @@ import numpy as np
 
 from envs.core import rules as rules_
 from envs.core.choices import Head, Window
-from envs.core.economy import Economy
+from envs.core.economy import Economy, unknown
 from envs.core.features import Layout
 from kernels.core import launch, rng
 from kernels.core.arrays import Array, adjust, allocate, to_host
 
-SHOCKS, STARTS, RANDOM_PLAY = 1, 2, 3  # purposes: each has its own key, so that none of their draws are related
+SHOCKS, STARTS, RANDOM_PLAY, RULES = 1, 2, 3, 4  # purposes: each has its own key, so that none of their draws are related
 
 
 class Batch:
@@ -23,12 +23,14 @@ class Batch:
     play the same worlds there, whatever their sizes.
 
     Arrays live on `device` (cpu or cuda); on a CPU `backend` numpy runs the definitions, native their compiled twins, and auto takes
-    native where the economy prefers it and a compiler is found. Raises ValueError for impossible sizes, BackendError for a device or
-    backend that is not here.
+    native where the economy prefers it and a compiler is found. `keep_final` observes the end of every episode, not only where an endless
+    economy is cut and values are bootstrapped. Raises ValueError for impossible sizes, BackendError for a device or backend that is not
+    here.
     """
 
     def __init__(self, economy: Economy, params: Any = None, size: int = 1, *, device: str = "cpu", backend: str = "auto", seed: int = 0,
-                 features: str = "scaled", real: Any = np.float32, first: int = 0, rules: Mapping[str, str] | None = None):
+                 features: str = "scaled", real: Any = np.float32, first: int = 0, rules: Mapping[str, str] | None = None,
+                 keep_final: bool = False):
         self.economy, self.kernel = economy, economy.kernel
         self.p = check_params(params if params is not None else economy.kernel.Params())
         if size < 1:
@@ -37,7 +39,8 @@ class Batch:
         self.xp, self.backend = _choose(device, backend, economy)
         self.windows: dict[str, dict[str, Window]] = {type_: {} for type_ in economy.agents}
         self.count = {type_: agent.number(self.p) for type_, agent in economy.agents.items()}
-        self.s = self._start(0)
+        self.resets = self.xp.zeros(size, np.int64)  # episodes started after the first, in each replica
+        self.s = self._start()
         self.a, self.e, self.r = (allocate(cls, self.kernel, self.p, size, self.xp, real)
                                   for cls in (self.kernel.Actions, self.kernel.Shocks, self.kernel.Rewards))
         self.layout = {t: Layout(agent.sees, features, self.p, self.s, self.count[t]) for t, agent in economy.agents.items()}
@@ -46,20 +49,26 @@ class Batch:
         self.script(rules or {})
         self.clock = self.xp.zeros(size, np.int64)  # periods played since the batch was made, in each replica
         self.age = np.zeros(size, np.int64)  # periods played in the running episode
-        self.resets = 0
+        self.keep_final = keep_final or economy.endless
         self.final: dict[str, Array] | None = None
 
     # -- what may change between episodes
 
     def script(self, named: Mapping[str, str]) -> None:
         """From now on these types follow hand-written rules: {"government": "constant(income_tax=0.2, corporate_tax=0.2)"}."""
+        for type_ in named:
+            if type_ not in self.economy.agents:
+                raise unknown("agent type", type_, "rules", self.economy.agents)
         self.rules = {type_: rules_.parse(text, self.economy, type_) for type_, text in named.items()}
 
     def adjust(self, params: Mapping[str, float] | None = None, windows: Mapping[str, Window] | None = None) -> None:
         """Anneal Params and set windows on choices, {"firm.price": (500, 1500)}; Params read at reset act from the next reset on."""
         if params:
-            self.p = check_params(adjust(self.p, **params))
+            self.p = with_values(self.p, params)
+        choices = [f"{type_}.{name}" for type_, agent in self.economy.agents.items() for c in agent.chooses for name in c.names]
         for name, window in (windows or {}).items():
+            if name not in choices:
+                raise unknown("choice", name, "windows", choices)
             type_, _, choice = name.partition(".")
             self.windows[type_][choice] = window
 
@@ -67,15 +76,12 @@ class Batch:
 
     def reset(self, where: np.ndarray | None = None) -> None:
         """Start a new episode in all replicas, or in those where the mask (B,) is true."""
-        self.resets += 1
-        start = self._start(self.resets)
+        mask: Any = ... if where is None else self.xp.asarray(where)
+        self.resets[mask] += 1
+        start = self._start()
         for f in fields(start):
-            if where is None:
-                getattr(self.s, f.name)[...] = getattr(start, f.name)
-            else:
-                mask = self.xp.asarray(where)
-                getattr(self.s, f.name)[mask] = getattr(start, f.name)[mask]
-        self.age[slice(None) if where is None else where] = 0
+            getattr(self.s, f.name)[mask] = getattr(start, f.name)[mask]
+        self.age[... if where is None else where] = 0
 
     def observe(self, type_: str, out: Array | None = None) -> Array:
         """What the agents of a type see: (B, agents, width), written into `out` if given."""
@@ -92,17 +98,16 @@ class Batch:
     def legal(self, type_: str) -> Array | None:
         """Options that may be chosen now: bool (options,) or (B, agents, options) over all heads; None if all of them may."""
         allowed = self.violations(type_) == 0
+        if not allowed.all():
+            self._require_some(type_, allowed)
         by_state = self.kernel.legal(self.p, self.s).get(type_) if hasattr(self.kernel, "legal") else None
         if by_state is not None:
             return by_state & self.xp.asarray(allowed)
-        if allowed.all():
-            return None
-        self._require_some(type_, allowed)
-        return self.xp.asarray(allowed)
+        return None if allowed.all() else self.xp.asarray(allowed)
 
     def step(self, choices: Mapping[str, Array]) -> tuple[dict[str, Array], np.ndarray]:
         """Play one period. `choices` has (B, agents, heads) for every type that no rule scripts. Returns rewards {type: (B, agents)} and
-        the mask (B,) of episodes that just ended; those replicas are reset, and `final` keeps their last observations until the next step.
+        the mask (B,) of episodes that just ended; those replicas are reset, and `final` keeps what all saw before that until the next step.
         """
         for type_ in self.economy.agents:
             self.decide(type_, choices.get(type_))
@@ -116,7 +121,7 @@ class Batch:
         self.final = None
         if done.any():
             rewards = {t: r.copy() for t, r in rewards.items()}
-            self.final = {t: self.observe(t) for t in self.economy.agents} if self.economy.endless else None
+            self.final = {t: self.observe(t) for t in self.economy.agents} if self.keep_final else None
             self.reset(done if not done.all() else None)
         return rewards, done
 
@@ -125,7 +130,7 @@ class Batch:
         if type_ in self.rules:
             rule = self.rules[type_]
             if rule is not None:
-                return rule(self.p, self.s, self.a, self.draws(RANDOM_PLAY))
+                return rule(self.p, self.s, self.a, self.draws(RULES + list(self.economy.agents).index(type_)))
             chosen = self.random_choices(type_)
         elif chosen is None:
             raise ValueError(f"step needs choices for {type_}, which no rule scripts")
@@ -164,18 +169,19 @@ class Batch:
     def state_dict(self) -> dict[str, np.ndarray]:
         """Everything that play depends on besides parameters and seed, as plain arrays."""
         kept = {f"s.{name}": to_host(array).copy() for name, array in vars(self.s).items()}
-        return kept | {"clock": to_host(self.clock).copy(), "age": self.age.copy(), "resets": np.array(self.resets)}
+        return kept | {"clock": to_host(self.clock).copy(), "age": self.age.copy(), "resets": to_host(self.resets).copy()}
 
     def load_state_dict(self, kept: Mapping[str, np.ndarray]) -> None:
         """Go on exactly where `state_dict` was taken."""
         for name, array in vars(self.s).items():
             array[...] = self.xp.asarray(kept[f"s.{name}"])
-        self.clock[...] = self.xp.asarray(kept["clock"])
-        self.age[...], self.resets = kept["age"], int(kept["resets"])
+        self.clock[...], self.resets[...] = self.xp.asarray(kept["clock"]), self.xp.asarray(kept["resets"])
+        self.age[...] = kept["age"]
 
-    def _start(self, reset: int) -> Any:
-        seed = rng.key(self.seed, STARTS, reset)[0]
-        return self.kernel.initial_state(self.p, self.size, self.xp, seed, self.real)
+    def _start(self) -> Any:
+        """The states in which the episodes numbered `resets` start; a random start is addressed by replica and episode."""
+        draws = rng.Draws(rng.key(self.seed, STARTS), self.first + self.xp.arange(self.size), self.resets)
+        return self.kernel.initial_state(self.p, self.size, self.xp, draws, self.real)
 
     def _require_some(self, type_: str, allowed: np.ndarray) -> None:
         start = 0
@@ -183,6 +189,15 @@ class Batch:
             if head.options and not allowed[start:start + head.options].any():
                 raise ValueError(f"the windows on {type_}.{head.choice} leave no option; widen them to include a grid value")
             start += head.options
+
+
+def with_values(p: Any, values: Mapping[str, Any]) -> Any:
+    """Parameters with some of them changed; ValueError names the one that is unknown or too small."""
+    names = [f.name for f in fields(p)]
+    for name in values:
+        if name not in names:
+            raise unknown("param", name, "this economy", names)
+    return check_params(adjust(p, **values))
 
 
 def check_params(p: Any) -> Any:
@@ -203,6 +218,8 @@ def _choose(device: str, backend: str, economy: Economy) -> tuple[Any, str]:
         return cupy, "cuda"
     if device != "cpu":
         raise ValueError(f"device must be cpu or cuda, got {device!r}")
+    if backend not in ("auto", "numpy", "native"):
+        raise ValueError(f"backend must be auto, numpy or native, got {backend!r}")
     problem = launch.native_problem()
     if backend == "auto":
         return np, "native" if economy.backend == "native" and not problem else "numpy"

@@ -128,8 +128,16 @@ class Interval:
         return np.zeros(0, np.int64)
 
     def write(self, p: Any, chosen: Array, a: Any, windows: Mapping[str, Window]) -> None:
-        low, high = windows.get(self.name, (_value(p, self.low), _value(p, self.high)))
+        low, high = self.bounds(p, windows)
         _fill(a, self.name, low + chosen * (high - low))
+
+    def bounds(self, p: Any, windows: Mapping[str, Window]) -> Window:
+        """Least and largest value that may be chosen now; ValueError if the window misses the interval."""
+        low, high = _value(p, self.low), _value(p, self.high)
+        least, most = windows.get(self.name, (low, high))
+        if max(low, least) > min(high, most):
+            raise ValueError(f"the window [{least:g}, {most:g}] on {self.name} misses its interval [{low:g}, {high:g}]; widen it")
+        return max(low, least), min(high, most)
 
     def options(self, p: Any) -> str:
         return f"[{_value(p, self.low):g}, {_value(p, self.high):g}]"

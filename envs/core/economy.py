@@ -1,7 +1,8 @@
 """An economy as data: who acts, what each type sees and chooses, how play is measured and scripted."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -44,3 +45,11 @@ class Economy:
     def periods(self, p: Any) -> int:
         """Length of an episode."""
         return getattr(p, self.horizon) if isinstance(self.horizon, str) else self.horizon
+
+
+def unknown(what: str, name: str, where: str, names: Iterable[str]) -> ValueError:
+    """The error for a name that is none of `names`: unknown('choice', 'prise', 'firm', ...) says "did you mean 'price'?"."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}" if names else "there are none"
+    return ValueError(f"unknown {what} {name!r} of {where}; {hint}")

@@ -5,12 +5,12 @@ In a configuration a rule is named as it would be called: `rule: random`, `rule:
 """
 from __future__ import annotations
 
-import difflib
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
 
-from envs.core.economy import Economy, Rule
+from envs.core.economy import Economy, Rule, unknown
 from kernels.core.arrays import Array, namespace
 from kernels.core.rng import Draws
 
@@ -35,9 +35,10 @@ def parse(text: str, economy: Economy, type_: str) -> Rule | None:
         return _constant(economy, type_, values)
     known = economy.rules.get(type_, {})
     if name not in known:
-        names = ["constant", "random", *known]
-        near = difflib.get_close_matches(name, names, 1)
-        raise ValueError(f"unknown rule {name!r} for {type_}; " + (f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"))
+        raise unknown("rule", name, type_, ["constant", "random", *known])
+    accepted = list(inspect.signature(known[name]).parameters)[4:]  # after p, s, a, draws
+    for value in values.keys() - set(accepted):
+        raise unknown("argument", value, f"{type_}'s rule {name}", accepted)
     if not values:
         return known[name]
     return lambda p, s, a, draws: known[name](p, s, a, draws, **values)

@@ -9,7 +9,7 @@ typedef uint32_t u32;
 typedef uint64_t u64;
 using std::cos; using std::exp; using std::log; using std::pow; using std::sqrt;
 #define DEVICE static inline
-#define SHARED(type, name, n) static type name[n]
+#define MEMBER inline
 #ifdef THREADS
 #include <pthread.h>
 #include <thread>
@@ -19,6 +19,7 @@ inline int lanes_ = 1;
 inline pthread_barrier_t barrier_;
 #define FOR_LANES(i, n) for (int i = lane_; i < (n); i += lanes_)
 #define BARRIER() pthread_barrier_wait(&barrier_)
+#define SHARED(type, name, n) static type name[n]
 template <class F> void run(int replicas, int lanes, F step) {
   lanes_ = lanes;
   pthread_barrier_init(&barrier_, nullptr, lanes);
@@ -34,5 +35,6 @@ template <class F> void run(int replicas, int lanes, F step) {
 #else
 #define FOR_LANES(i, n) for (int i = 0; i < (n); ++i)
 #define BARRIER()
+#define SHARED(type, name, n) static thread_local type name[n]
 template <class F> void run(int replicas, int, F step) { for (int replica = 0; replica < replicas; ++replica) step(replica); }
 #endif

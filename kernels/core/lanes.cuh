@@ -12,6 +12,7 @@ typedef long long i64;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 #define DEVICE __device__ __forceinline__
+#define MEMBER __device__
 #define FOR_LANES(i, n) for (int i = threadIdx.x; i < (n); i += blockDim.x)
 #define BARRIER() __syncthreads()
 #define SHARED(type, name, n) __shared__ type name[n]

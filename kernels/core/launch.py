@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.core.arrays import on_device, shape, sizes
+from kernels.core.arrays import DTYPES, on_device, shape, sizes
 
 HERE = Path(__file__).parent
 REAL = {np.dtype("f4"): "float", np.dtype("f8"): "double"}
@@ -88,35 +88,37 @@ class Kernel:
 
     def launch(self, args: tuple) -> None:
         """Run the twin on the GPU, one block per replica, on CuPy's current stream."""
-        entry = _cuda_function(self, self.code(args))
-        entry((_replicas(args),), (LANES,), tuple(_pack(self.model, name, arg, args) for name, arg in zip(self.arguments, args, strict=True)))
+        length, real = _key(self, args)
+        entry = _cuda_function(self, _code(self, length, real))
+        entry((_replicas(args),), (LANES,), tuple(_pack(self, args, length, real)))
 
     def run_native(self, args: tuple, lanes: int = 1, flags: tuple[str, ...] = HOST) -> None:
         """Run the twin on the CPU. `lanes` > 1 needs -DTHREADS among the flags and is for tests."""
-        entry = _host_function(self, *_key(self, args), flags)
-        packed = [_pack(self.model, name, arg, args) for name, arg in zip(self.arguments, args, strict=True)]
-        entry(_replicas(args), lanes, *(ctypes.c_void_p(struct.ctypes.data) for struct in packed))
+        length, real = _key(self, args)
+        entry = _host_function(self, length, real, flags)
+        entry(_replicas(args), lanes, *(ctypes.c_void_p(struct.ctypes.data) for struct in _pack(self, args, length, real)))
 
     def code(self, args: tuple) -> str:
-        """The complete C++ text for these arguments: dialect, generated structs, the twin's file, one entry point."""
+        """The complete C++ text for these arguments, for every compiler: dialect, generated structs, the twin's file, one entry point."""
         return _code(self, *_key(self, args))
 
 
+def _arrays(args: tuple) -> Iterator[Any]:
+    """All arrays of the arguments; a NumPy scalar among Params is a number."""
+    return (value for arg in args for value in vars(arg).values() if getattr(value, "ndim", 0))
+
+
 def _first_array(args: tuple) -> Any:
-    for arg in args:
-        for value in vars(arg).values():
-            if hasattr(value, "shape"):
-                return value
-    raise TypeError("a kernel needs at least one array")
+    return next(_arrays(args))
 
 
 def _replicas(args: tuple) -> int:
     return _first_array(args).shape[0]
 
 
-def _key(kernel: Kernel, args: tuple) -> tuple[Any, np.dtype]:
+def _key(kernel: Kernel, args: tuple) -> tuple[_Sizes, np.dtype]:
     """What a compilation depends on: the parameters' sizes and the working precision."""
-    real = {v.dtype for arg in args for v in vars(arg).values() if hasattr(v, "dtype") and v.dtype.kind == "f"}
+    real = {array.dtype for array in _arrays(args) if array.dtype.kind == "f"}
     if len(real) != 1 or not real <= REAL.keys():
         raise TypeError(f"{kernel.name}: use float32 or float64 throughout, got {sorted(map(str, real))}")
     p = args[kernel.arguments.index("p")] if "p" in kernel.arguments else None
@@ -130,7 +132,7 @@ class _Sizes:
 
     def __init__(self, model: ModuleType, p: Any):
         self.p = p
-        self.key = _shape_of(p)
+        self.key = _shape_of(model, p)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -140,8 +142,8 @@ class _Sizes:
 
 
 @functools.lru_cache(maxsize=256)
-def _shape_of(p: Any) -> tuple:
-    return tuple(len(v) if isinstance(v, tuple) else v if isinstance(v, int) else None for v in vars(p).values())
+def _shape_of(model: ModuleType, p: Any) -> tuple:
+    return *sizes(model, p).values(), *(len(value) for value in vars(p).values() if isinstance(value, tuple))
 
 
 @functools.lru_cache(maxsize=256)
@@ -157,16 +159,21 @@ def _code(kernel: Kernel, length: _Sizes, real: np.dtype) -> str:
 
 def _struct_text(cls: type, letter: str, p: Any, axes: dict[str, int]) -> str:
     if letter == "p":
-        members = []
+        numbers = []
         for f in dataclasses.fields(cls):
             value = getattr(p, f.name)
-            members.append(f"{'i32' if isinstance(value, int) else 'real'} {f.name}{f'[{len(value)}]' if isinstance(value, tuple) else ''};")
-        return f"struct {cls.__name__} {{ {' '.join(members)} }};"
+            numbers.append(f"{'i32' if _whole(f) else 'real'} {f.name}{f'[{len(value)}]' if isinstance(value, tuple) else ''};")
+        return f"struct {cls.__name__} {{ {' '.join(numbers)} }};"
     fields = dataclasses.fields(cls)
     members = " ".join(f"{C_TYPE[f.metadata['dtype']]} *{f.name};" for f in fields) or "u8 nothing;"
     moved = ", ".join(f"{f.name} + replica * {int(np.prod(shape(f, axes, 1)))}L" for f in fields) or "0"
-    return f"struct {cls.__name__} {{ {members} DEVICE {cls.__name__} at(i64 replica) const {{ return {{{moved}}}; }} }};".replace(
-        "DEVICE", "MEMBER")
+    return f"struct {cls.__name__} {{ {members} MEMBER {cls.__name__} at(i64 replica) const {{ return {{{moved}}}; }} }};"
+
+
+def _whole(field: dataclasses.Field) -> bool:
+    """Whether a Param is an integer, or a tuple of them, in C. Its default decides: crra=1 is as real as crra=0.1."""
+    kinds = field.default if isinstance(field.default, tuple) and field.default else (field.default,)
+    return all(isinstance(value, int) for value in kinds)
 
 
 def _entry_text(kernel: Kernel) -> str:
@@ -179,7 +186,9 @@ def _entry_text(kernel: Kernel) -> str:
 #ifdef __CUDACC__
 extern "C" __global__ void {kernel.name}_entry({by_value}) {{ {kernel.name}({device}); }}
 #else
-extern "C" void {kernel.name}_entry(int replicas, int lanes{pointers}) {{ run(replicas, lanes, [=](int replica) {{ {kernel.name}({host}); }}); }}
+extern "C" void {kernel.name}_entry(int replicas, int lanes{pointers}) {{
+  run(replicas, lanes, [=](int replica) {{ {kernel.name}({host}); }});
+}}
 #endif
 """
 
@@ -189,43 +198,48 @@ extern "C" void {kernel.name}_entry(int replicas, int lanes{pointers}) {{ run(re
 _packed: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def _pack(model: ModuleType, letter: str, arg: Any, args: tuple) -> np.ndarray:
-    """The C struct of one argument as a zero-dimensional structured array; kept until one of its arrays is replaced."""
-    if letter == "p":
-        return _pack_params(arg, _first_real(args))
+def _pack(kernel: Kernel, args: tuple, length: _Sizes, real: np.dtype) -> list[np.ndarray]:
+    """The C structs of all arguments as zero-dimensional structured arrays."""
+    frame = (length.key, real, _replicas(args), on_device(_first_array(args)))
+    return [_pack_params(arg, real) if name == "p" else _pack_arrays(kernel.model, length.p, arg, frame)
+            for name, arg in zip(kernel.arguments, args, strict=True)]
+
+
+def _pack_arrays(model: ModuleType, p: Any, arg: Any, frame: tuple) -> np.ndarray:
+    """Pointers to the arrays of one argument; kept until one of them is replaced or it meets arguments of another frame."""
     arrays = tuple(vars(arg).values())
     kept = _packed.get(arg)
-    if kept is None or any(a is not b for a, b in zip(kept[0], arrays, strict=True)):
-        _check(model, arg, args)
+    if kept is None or kept[1] != frame or any(a is not b for a, b in zip(kept[0], arrays, strict=True)):
+        _check(model, p, arg, *frame[1:])
         dtype = np.dtype([(name, "u8") for name in vars(arg)] or [("nothing", "u1")])
         struct = np.array(tuple(_pointer(a) for a in arrays) or (0,), dtype)
-        kept = _packed[arg] = (arrays, struct)
-    return kept[1]
+        kept = _packed[arg] = (arrays, frame, struct)
+    return kept[2]
 
 
 def _pointer(array: Any) -> int:
     return array.data.ptr if on_device(array) else array.ctypes.data
 
 
-def _first_real(args: tuple) -> np.dtype:
-    return next(v.dtype for arg in args for v in vars(arg).values() if hasattr(v, "dtype") and v.dtype.kind == "f")
-
-
 @functools.lru_cache(maxsize=256)
 def _pack_params(p: Any, real: np.dtype) -> np.ndarray:
     members: list[tuple] = []
-    for name, value in vars(p).items():
-        kind = np.dtype("i4") if isinstance(value, int) else real
-        members.append((name, kind, (len(value),)) if isinstance(value, tuple) else (name, kind))
+    for f in dataclasses.fields(p):
+        kind, value = np.dtype("i4") if _whole(f) else real, getattr(p, f.name)
+        members.append((f.name, kind, (len(value),)) if isinstance(value, tuple) else (f.name, kind))
     return np.array(tuple(vars(p).values()), np.dtype(members, align=True))
 
 
-def _check(model: ModuleType, arg: Any, args: tuple) -> None:
-    axes, replicas = sizes(model, args[0]), _replicas(args)
+def _check(model: ModuleType, p: Any, arg: Any, real: np.dtype, replicas: int, device: bool) -> None:
+    axes = sizes(model, p)
     for f in dataclasses.fields(arg):
-        array, want = getattr(arg, f.name), shape(f, axes, replicas)
+        name, array, want = f"{type(arg).__name__}.{f.name}", getattr(arg, f.name), shape(f, axes, replicas)
         if array.shape != want or not array.flags.c_contiguous:
-            raise ValueError(f"{type(arg).__name__}.{f.name} must be C-contiguous of shape {want}, got {array.shape}")
+            raise ValueError(f"{name} must be C-contiguous of shape {want}, got shape {array.shape}, strides {array.strides}")
+        if array.dtype != (dtype := np.dtype(DTYPES.get(f.metadata["dtype"], real))):
+            raise TypeError(f"{name} must be {dtype}, got {array.dtype}")
+        if on_device(array) != device:
+            raise TypeError(f"{name} must live where the other arrays do, on the {'GPU' if device else 'CPU'}")
 
 
 # -- compiling
@@ -233,7 +247,7 @@ def _check(model: ModuleType, arg: Any, args: tuple) -> None:
 @functools.lru_cache(maxsize=256)
 def _cuda_function(kernel: Kernel, code: str) -> Any:
     import cupy
-    module = cupy.RawModule(code="#define MEMBER __device__\n" + code, options=NVRTC, backend="nvrtc")
+    module = cupy.RawModule(code=code, options=NVRTC, backend="nvrtc")
     return module.get_function(f"{kernel.name}_entry")
 
 
@@ -248,7 +262,6 @@ def compile_host(code: str, flags: tuple[str, ...] = HOST) -> Path:
     compiler = find_compiler()
     if compiler is None:
         raise BackendError("backend native needs a C++ compiler: install g++ or set CXX, or choose backend=numpy")
-    code = "#define MEMBER inline\n" + code
     stamp = "\0".join((code, (HERE / "host.h").read_text(), compiler, _compiler_version(compiler), _processor(), *flags))
     library = _cache() / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.so"
     if not library.exists():
@@ -280,13 +293,15 @@ def _processor() -> str:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "rllib_macro" / "native"
-    try:
+    with contextlib.suppress(OSError, RuntimeError):  # no home folder, or one that cannot be written
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rllib_macro" / "native"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        folder = Path(tempfile.gettempdir()) / f"rllib_macro-native-{os.getuid()}"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(folder, os.W_OK):
+            return folder
+    folder = Path(tempfile.gettempdir()) / f"rllib_macro-native-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise BackendError(f"{folder} belongs to somebody else, so no library there can be trusted: set XDG_CACHE_HOME to your own folder")
     return folder
 
 

@@ -51,6 +51,7 @@ class Batch:
         self.age = np.zeros(size, np.int64)  # periods played in the running episode
         self.keep_final = keep_final or economy.endless
         self.final: dict[str, Array] | None = None
+        self.measured: dict[str, Array] = {}  # the economy's measures (B,) after the last step, before any reset
 
     # -- what may change between episodes
 
@@ -114,6 +115,7 @@ class Batch:
         self.kernel.draw_shocks(self.p, self.s, self.e, self.draws(SHOCKS))
         with launch.use(self.backend) if self.xp is np else contextlib.nullcontext():
             self.kernel.step(self.p, self.s, self.a, self.e, self.r)
+        self.measured = {name: self.xp.array(measure(self.s)) for name, measure in self.economy.measures.items()}  # a copy
         self.clock += 1
         self.age += 1
         rewards = {t: getattr(self.r, t).reshape(self.size, self.count[t]) for t in self.economy.agents}
@@ -159,10 +161,6 @@ class Batch:
     def draws(self, purpose: int) -> rng.Draws:
         """The random numbers of this period for one purpose."""
         return rng.Draws(rng.key(self.seed, purpose), self.first + self.xp.arange(self.size), self.clock)
-
-    def measures(self) -> dict[str, np.ndarray]:
-        """The economy's measures now: {name: (B,)} on the CPU."""
-        return {name: to_host(measure(self.s)) for name, measure in self.economy.measures.items()}
 
     # -- to be able to go on exactly here
 

@@ -86,16 +86,14 @@ class Layout:
     def _add(self, feature: Feature, view: str, p: Any, state: Any) -> None:
         scale = 1.0 if view == "raw" else float(feature.scale(p) if callable(feature.scale) else feature.scale)
         transform = {"raw": "linear", "scaled": feature.transform, "digits": "digits" if feature.digits else "linear"}[view]
-        if transform == "digits":
-            scale = 1.0
-        elif view == "digits" and feature.transform != "linear":
+        if view == "digits" and (feature.digits or feature.transform != "linear"):
             scale = 1.0
         if feature.kind == "identity":
             labels = [f"is_{i}" for i in range(self.count)]
         else:
             own_axes = 2 if feature.kind == "own" else 1
-            k = int(np.prod(getattr(state, feature.name).shape[own_axes:]))
-            labels = [feature.name] if k == 1 and getattr(state, feature.name).ndim == own_axes else [f"{feature.name}[{i}]" for i in range(k)]
+            members = getattr(state, feature.name).shape[own_axes:]
+            labels = [f"{feature.name}[{i}]" for i in range(int(np.prod(members)))] if members else [feature.name]
             if feature.kind == "own":
                 labels = [f"own {label}" for label in labels]
             if transform == "digits":

@@ -1,0 +1,146 @@
+"""MacroPPO: RLlib's PPO around array rollouts. RLlib configures, checkpoints, distributes and restores; the arithmetic is ours."""
+from __future__ import annotations
+
+from typing import Any
+
+from ray.rllib.algorithms.ppo import PPO, PPOConfig
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+)
+from ray.tune.registry import register_env
+
+import envs
+from envs.core.batch import Batch
+from rllib_macro import schedule
+from rllib_macro.config import RunConfig, check_against, from_dict, to_dict
+from rllib_macro.env import MacroEnv
+from rllib_macro.env_runner import BatchedEnvRunner, fixed_params
+from rllib_macro.learner import MacroLearner
+from rllib_macro.networks import MacroModule, model_config
+from rllib_macro.policies import policy_of
+from rllib_macro.rollout import RolloutData
+
+ENV = "rllib_macro"
+EMPTY_SAMPLES = 5  # iterations in a row without data after which a run with remote runners stops
+
+register_env(ENV, MacroEnv)
+
+
+class MacroPPOConfig(PPOConfig):
+    """RLlib's configuration of a run; `run` is the whole RunConfig as a dictionary. Make one with `algorithm_config`."""
+
+    def __init__(self, algo_class: type | None = None):
+        super().__init__(algo_class=algo_class or MacroPPO)
+        self.env_runner_cls = BatchedEnvRunner
+        self.run: dict[str, Any] = {}
+
+    def get_default_learner_class(self) -> type:
+        return MacroLearner
+
+    @property
+    def total_train_batch_size(self) -> int:
+        """Env-steps of one iteration."""
+        return max(self.num_env_runners, 1) * self.num_envs_per_env_runner * self.get_rollout_fragment_length()
+
+    def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:
+        """Nothing: a rollout is one iteration's batch by construction."""
+
+
+def algorithm_config(run: RunConfig) -> MacroPPOConfig:
+    """The RLlib configuration of a checked run (see `config.check_against`)."""
+    economy = envs.load(run.economy)
+    sample = Batch(economy, fixed_params(run), 1, features=run.features, backend="numpy")
+    learners = [type_ for type_, policy in run.policies.items() if policy.rule is None]
+    specs = {type_: RLModuleSpec(module_class=MacroModule,
+                                 model_config=model_config(run.policies[type_].network, sample.heads[type_], sample.layout[type_]))
+             for type_ in learners}
+    r = run.resources
+    config = (
+        MacroPPOConfig()
+        .environment(ENV, env_config={"economy": run.economy})
+        .framework("torch")
+        .multi_agent(policies=set(learners), policy_mapping_fn=policy_of, policies_to_train=learners)
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+        .env_runners(num_env_runners=r.num_env_runners, num_envs_per_env_runner=run.replicas,
+                     num_cpus_per_env_runner=r.num_cpus_per_env_runner, rollout_fragment_length=run.periods or economy.periods(sample.p))
+        .learners(num_learners=r.num_learners, num_gpus_per_learner=r.num_gpus_per_learner)
+        .training(minibatch_size=None, train_batch_size_per_learner=None)
+        .fault_tolerance(restart_failed_env_runners=True)
+        .evaluation(evaluation_interval=run.evaluation.every or None, evaluation_duration=run.evaluation.replicas,
+                    evaluation_duration_unit="episodes")
+        .checkpointing(export_native_model_files=False)
+        .debugging(seed=run.seed % 2**31, log_level="ERROR")
+    )
+    config.env_runners(merge_env_runner_states=False, broadcast_env_runner_states=False)
+    config._use_msgpack_checkpoints = True
+    config.run = to_dict(run)
+    return config
+
+
+class MacroPPO(PPO):
+    """The algorithm. One `train()` is one iteration of the run: plan, sample, update, send the weights back."""
+
+    config: MacroPPOConfig
+
+    @classmethod
+    def get_default_config(cls) -> MacroPPOConfig:
+        return MacroPPOConfig()
+
+    def setup(self, config: Any) -> None:
+        self.empty_samples = 0
+        super().setup(config)
+        self.run_config = check_against(from_dict(self.config.run), envs.load(self.config.run["economy"]))
+
+    def training_step(self) -> None:
+        plan = schedule.plan(self.run_config, self.iteration)
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            data = self._sample(plan)
+        if data is None:
+            return
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            results = self.learner_group.update(training_data=data, plan=plan, iteration=self.iteration)
+            self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self.send_weights(plan.train)
+
+    def _sample(self, plan: schedule.Plan) -> RolloutData | None:
+        """One rollout from every runner; None if no remote runner answered, an error if none has for several iterations."""
+        order = {"plan": plan, "iteration": self.iteration}
+        if self.env_runner_group.num_remote_env_runners() == 0:
+            rollouts = self.env_runner.sample(**order)
+            self.metrics.aggregate([self.env_runner.get_metrics()], key=ENV_RUNNER_RESULTS)
+            return RolloutData(rollouts=rollouts)
+        answers = self.env_runner_group.foreach_env_runner(
+            "sample_shards", kwargs={"shards": max(1, self.config.num_learners), **order}, local_env_runner=False,
+            timeout_seconds=self.config.sample_timeout_s)
+        self.empty_samples = 0 if answers else self.empty_samples + 1
+        if self.empty_samples >= EMPTY_SAMPLES:
+            raise RuntimeError(f"no env runner has answered for {EMPTY_SAMPLES} iterations; look at their logs, or run with num_env_runners=0")
+        if not answers:
+            return None
+        self.metrics.aggregate([metrics for _, metrics in answers], key=ENV_RUNNER_RESULTS)
+        return RolloutData(references=[references for references, _ in answers])
+
+    def send_weights(self, types: list[str] | None = None) -> None:
+        """Runners get the learners' weights of these types, or of all."""
+        types = list(self.env_runner.module.keys()) if types is None else types
+        if not types:
+            return
+        local = getattr(self.learner_group, "_learner", None)
+        if self.env_runner_group.num_remote_env_runners() == 0 and local is not None:
+            for type_ in types:
+                self.env_runner.module[type_].load_state_dict(local.modules[type_].state_dict(), strict=False)
+        else:
+            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, policies=sorted(types), inference_only=True)
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """RLlib's restore; afterwards every runner plays with the restored weights."""
+        super().restore_from_path(path, *args, **kwargs)
+        self.send_weights()

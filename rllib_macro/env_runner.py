@@ -1,0 +1,296 @@
+"""The env runner that plays many replicas as arrays: one forward pass for each agent type and period, no Python object per agent."""
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.env import INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import (
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MEAN,
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    SAMPLE_TIMER,
+)
+from torch import Tensor
+
+import envs
+from envs.core.batch import Batch
+from kernels.core import rng
+from kernels.core.arrays import adjust, to_host
+from rllib_macro import schedule
+from rllib_macro.config import RunConfig, from_dict, is_scheduled
+from rllib_macro.heads import ILLEGAL, Heads
+from rllib_macro.policies import spaces
+from rllib_macro.rollout import Rollout, Trajectories
+from rllib_macro.schedule import Plan
+
+SAMPLING, FROZEN = 10, 11  # purposes of random keys, apart from those of a Batch
+
+
+def fixed_params(config: RunConfig) -> Any:
+    """The kernel's Params of a run; scheduled ones keep their defaults until `Batch.adjust` sets them."""
+    fixed = {name: value for name, value in config.params.items() if not is_scheduled(value)}
+    return adjust(envs.load(config.economy).kernel.Params(), **fixed)
+
+
+def make_batch(config: RunConfig, size: int | None = None, *, seed: int | None = None, first: int = 0) -> Batch:
+    """The batch of replicas that a run plays, its scheduled Params and windows as in iteration 0."""
+    batch = Batch(envs.load(config.economy), fixed_params(config), config.replicas if size is None else size, device=config.device,
+                  backend=config.backend, seed=config.seed if seed is None else seed, features=config.features, first=first,
+                  rules={type_: policy.rule for type_, policy in config.policies.items() if policy.rule is not None})
+    now = schedule.plan(config, 0)
+    batch.adjust(now.params, now.windows)
+    batch.reset()
+    return batch
+
+
+def run_spaces(config: RunConfig) -> dict[str, Any]:
+    """{type: (observation space, action space)} of the types that learn."""
+    found = spaces(envs.load(config.economy), fixed_params(config), config.features)
+    return {type_: found[type_] for type_, policy in config.policies.items() if policy.rule is None}
+
+
+class Player:
+    """Plays policies in a batch and records what a learner needs. Buffers are made once: a rollout is valid until the next one."""
+
+    def __init__(self, batch: Batch, modules: dict[str, Any], config: RunConfig, runner: int = 0):
+        self.batch, self.modules, self.config, self.runner = batch, modules, config, runner
+        self.device = torch.device("cuda" if config.device == "cuda" else "cpu")
+        self.heads = {type_: Heads(batch.heads[type_]) for type_ in batch.economy.agents if type_ not in batch.rules}
+        self.buffers: dict[tuple[str, int], dict[str, Tensor]] = {}
+        self.frozen = {type_: self._uniform(type_, self._generator(FROZEN, list(batch.economy.agents).index(type_)))
+                       for type_ in config.compat.frozen_uniforms if type_ in self.heads}
+
+    def play(self, periods: int, iteration: int, explore: bool = True) -> tuple[Rollout, dict[str, float]]:
+        """Play some periods; returns the rollout and its averages: mean reward of each type and every measure, per period."""
+        batch, generator = self.batch, self._generator(SAMPLING, iteration)
+        buffers = {type_: self._buffer(type_, periods) for type_ in self.heads}
+        penalty = {type_: self._penalty(type_) for type_ in self.heads}
+        by_state = {type_: [p] for type_, p in penalty.items() if p is not None and p.ndim == 3}
+        following: dict[str, list[tuple[int, Tensor, Tensor]]] = {type_: [] for type_ in self.heads}
+        sums: dict[str, float] = {}
+        for t in range(periods):
+            choices = {type_: self._choose(type_, buffers[type_], t, penalty[type_], generator, explore) for type_ in self.heads}
+            rewards, done = batch.step(choices)
+            self._record(rewards, done, buffers, t, following, sums)
+            if by_state and t + 1 < periods:
+                penalty.update({type_: self._penalty(type_) for type_ in by_state})
+                for type_, seen in by_state.items():
+                    seen.append(penalty[type_])  # type: ignore[arg-type]
+        if batch.economy.endless:
+            self._continue(periods, done, following)
+        for type_, seen in by_state.items():
+            penalty[type_] = torch.stack([p.flatten(0, 1) for p in seen])
+        types = {type_: Trajectories(**buffers[type_], penalty=penalty[type_], **self._joined(following[type_])) for type_ in self.heads}
+        rollout = Rollout(types, {t: batch.count[t] for t in self.heads}, batch.size, periods)
+        return rollout, {name: total / periods for name, total in sums.items()}
+
+    def _choose(self, type_: str, buffer: dict[str, Tensor], t: int, penalty: Tensor | None, generator: torch.Generator, explore: bool) -> Any:
+        batch, heads = self.batch, self.heads[type_]
+        n = batch.count[type_]
+        batch.observe(type_, out=self._array(buffer["obs"][t]).reshape(batch.size, n, -1))
+        inputs = self.modules[type_].inputs(buffer["obs"][t])
+        if penalty is not None:
+            inputs = inputs + (penalty if penalty.ndim == 1 else penalty.flatten(0, 1))
+        if explore:
+            buffer["chosen"][t], buffer["logp"][t] = heads.draw(inputs, generator, self.frozen.get(type_))
+        else:
+            buffer["chosen"][t] = heads.mode(inputs)
+        return self._array(buffer["chosen"][t]).reshape(batch.size, n, -1)
+
+    def _record(self, rewards: dict[str, Any], done: np.ndarray, buffers: dict, t: int, following: dict, sums: dict[str, float]) -> None:
+        batch = self.batch
+        for type_, reward in rewards.items():
+            sums[f"reward/{type_}"] = sums.get(f"reward/{type_}", 0.0) + float(reward.mean())
+        for name, measured in batch.measured.items():
+            sums[name] = sums.get(name, 0.0) + float(measured.mean())
+        for type_, buffer in buffers.items():
+            buffer["rewards"][t] = self._tensor(rewards[type_]).flatten()
+            buffer["cut"][t] = torch.from_numpy(done).to(self.device).repeat_interleave(batch.count[type_])
+            if batch.final is not None:
+                agents = buffer["cut"][t].nonzero()[:, 0]
+                following[type_].append((t, agents, self._tensor(batch.final[type_]).flatten(0, 1)[agents]))
+
+    def _continue(self, periods: int, done: np.ndarray, following: dict) -> None:
+        """Trajectories still running at the end of the rollout go on with what their agents see now."""
+        for type_, seen in following.items():
+            agents = torch.from_numpy(np.repeat(~done, self.batch.count[type_]).nonzero()[0]).to(self.device)
+            seen.append((periods - 1, agents, self._tensor(self.batch.observe(type_)).flatten(0, 1)[agents]))
+
+    @staticmethod
+    def _joined(seen: list[tuple[int, Tensor, Tensor]]) -> dict[str, Tensor | None]:
+        if not seen:
+            return {"following_obs": None, "following_at": None}
+        at = torch.cat([torch.stack([torch.full_like(agents, t), agents], 1) for t, agents, _ in seen])
+        return {"following_obs": torch.cat([obs for *_, obs in seen]), "following_at": at}
+
+    def _penalty(self, type_: str) -> Tensor | None:
+        """What is added to the heads' inputs now, (L,) or (B, n, L); None where everything is allowed."""
+        heads, batch = self.heads[type_], self.batch
+        if self.config.compat.masks == "additive_2022":
+            violations = batch.violations(type_)
+            return torch.from_numpy(-1000.0 * violations).float().to(self.device) if violations.any() else None
+        legal = batch.legal(type_)
+        if legal is None:
+            return None
+        penalty = torch.where(self._tensor(legal), 0.0, ILLEGAL)
+        if not heads.continuous:
+            return penalty
+        options = iter(penalty.split([h.options for h in heads.heads if h.options], -1))
+        return torch.cat([next(options) if h.options else penalty.new_zeros(*penalty.shape[:-1], 2) for h in heads.heads], -1)
+
+    def _buffer(self, type_: str, periods: int) -> dict[str, Tensor]:
+        if (type_, periods) not in self.buffers:
+            n, heads = self.batch.size * self.batch.count[type_], self.heads[type_]
+
+            def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+                return torch.zeros(periods, n, *shape, dtype=dtype, device=self.device)
+
+            self.buffers[type_, periods] = {
+                "obs": empty(self.batch.layout[type_].width), "logp": empty(), "rewards": empty(), "cut": empty(dtype=torch.bool),
+                "chosen": empty(len(heads.heads), dtype=torch.float32 if heads.continuous else torch.int32),
+            }
+        return self.buffers[type_, periods]
+
+    def _uniform(self, type_: str, generator: torch.Generator) -> Tensor:
+        rows = self.batch.size * self.batch.count[type_]
+        return torch.rand(rows, len(self.heads[type_].heads), generator=generator, device=self.device)
+
+    def _generator(self, *purpose: int) -> torch.Generator:
+        words = rng.key(self.config.seed, self.runner, *purpose)
+        return torch.Generator(self.device).manual_seed(words[0] << 31 ^ words[1])
+
+    def _array(self, tensor: Tensor) -> Any:
+        """The tensor's memory as an array of the batch's module; nothing is copied."""
+        if tensor.is_cuda:
+            import cupy
+            return cupy.from_dlpack(tensor)
+        return tensor.numpy()
+
+    def _tensor(self, array: Any) -> Tensor:
+        return torch.from_dlpack(array) if self.device.type == "cuda" else torch.from_numpy(np.ascontiguousarray(to_host(array)))
+
+
+class BatchedEnvRunner(EnvRunner, Checkpointable):
+    """RLlib's env runner over a `Player`. Runner i plays replicas i * size, ..., so that runners never repeat each other."""
+
+    def __init__(self, config: Any, **kwargs: Any):
+        super().__init__(config=config, **kwargs)
+        self.worker_index = self.worker_index or 0
+        self.run_config = from_dict(self.config.run)
+        torch.set_num_threads(self.run_config.resources.torch_threads)
+        self.plays = self.worker_index > 0 or self.config.num_env_runners == 0 or self.config.create_env_on_local_worker
+        self.spaces, self.iteration = run_spaces(self.run_config), 0
+        self.make_module()
+        self.make_env()
+
+    def make_env(self) -> None:
+        """Build the batch; the local runner of a run with remote ones plays nothing and has none."""
+        self.player = None
+        if self.plays:
+            runner = max(self.worker_index - 1, 0)
+            seed = self.run_config.seed + (1_000_003 if self.config.in_evaluation else 0)
+            batch = make_batch(self.run_config, seed=seed, first=runner * self.run_config.replicas)
+            self.player = Player(batch, {t: m for t, m in self.module.items()}, self.run_config, runner)
+        self.env = self.player and self.player.batch
+
+    def make_module(self) -> None:
+        """Build inference-only copies of the policies; their weights arrive by set_state."""
+        spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+        for of_type in spec.rl_module_specs.values():  # RLlib leaves specs that were given explicitly as they are
+            of_type.inference_only = True
+        self.module = spec.build()
+        device = "cuda" if self.run_config.device == "cuda" else "cpu"
+        self.module.foreach_module(lambda _, module: module.to(device))
+
+    def get_spaces(self) -> dict[str, Any]:
+        """{type: (observation space, action space)} and, under RLlib's key for it, both as dictionaries."""
+        import gymnasium
+        both = tuple(gymnasium.spaces.Dict({t: s[i] for t, s in self.spaces.items()}) for i in (0, 1))
+        return {**self.spaces, INPUT_ENV_SPACES: both}
+
+    @torch.no_grad()
+    def sample(self, *, plan: Plan | None = None, iteration: int | None = None, num_timesteps: int | None = None,
+               num_episodes: int | None = None, explore: bool | None = None, force_reset: bool = False, **kwargs: Any) -> list[Rollout]:
+        """Play one rollout as iteration `iteration` of the run decides. The rollout is valid until the next call."""
+        if self.player is None:
+            raise ValueError("this env runner has no batch: sample from the remote ones")
+        batch = self.player.batch
+        self.iteration = self.iteration + 1 if iteration is None else iteration
+        if plan is not None:
+            batch.adjust(plan.params, plan.windows)
+        if force_reset or num_episodes is not None or not batch.age.any():
+            batch.reset()  # also where no episode is running: Params may just have changed
+        horizon = batch.economy.periods(batch.p)
+        periods = self.run_config.periods or horizon
+        if num_episodes is not None:
+            periods = horizon * -(-num_episodes // batch.size)
+        elif num_timesteps is not None:
+            periods = max(1, -(-num_timesteps // batch.size))
+        started = time.perf_counter()
+        rollout, means = self.player.play(periods, self.iteration, self.config.explore if explore is None else explore)
+        self._log(rollout, means, time.perf_counter() - started)
+        return [rollout]
+
+    def sample_shards(self, shards: int, **kwargs: Any) -> tuple[list[Any], Any]:
+        """Play one rollout and leave it in the object store: references to its shards, one for each learner, and the metrics."""
+        rollout, = self.sample(**kwargs)
+        return [ray.put(shard) for shard in rollout.shards(shards)], self.get_metrics()
+
+    def _log(self, rollout: Rollout, means: dict[str, float], seconds: float) -> None:
+        ended = sum(int(x.cut[:, 0::rollout.count[t]].sum()) for t, x in list(rollout.types.items())[:1])
+        for name, value in means.items():
+            self.metrics.log_value(name, value, window=1)
+        self.metrics.log_value(SAMPLE_TIMER, seconds, window=1)
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, rollout.env_steps(), reduce="sum")
+        self.metrics.log_value(NUM_AGENT_STEPS_SAMPLED, rollout.agent_steps(), reduce="sum")
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, rollout.env_steps(), reduce="lifetime_sum")
+        self.metrics.log_value(NUM_EPISODES, ended, reduce="sum")
+        horizon = self.player.batch.economy.periods(self.player.batch.p)  # type: ignore[union-attr]
+        total = sum(means[f"reward/{t}"] * n for t, n in rollout.count.items()) * horizon
+        self.metrics.log_value(EPISODE_RETURN_MEAN, total, window=1)
+        self.metrics.log_value(EPISODE_LEN_MEAN, horizon, window=1)
+
+    def get_metrics(self) -> Any:
+        return self.metrics.reduce()
+
+    def assert_healthy(self) -> None:
+        if self.module is None:
+            raise RuntimeError("the env runner has no policies")
+
+    # -- state: weights are always applied, also when their sequence number is older
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        state: dict[str, Any] = {"iteration": self.iteration}
+        if self.player is not None:
+            state["batch"] = self.player.batch.state_dict()
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = self.module.get_state()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        if COMPONENT_RL_MODULE in state:
+            weights = state[COMPONENT_RL_MODULE]
+            self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
+        self.iteration = state.get("iteration", self.iteration)
+        if self.player is not None and "batch" in state:
+            self.player.batch.load_state_dict(state["batch"])
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        return (), {"config": self.config, "worker_index": self.worker_index, "num_workers": self.num_workers}
+
+    def get_checkpointable_components(self) -> Collection[tuple[str, Any]]:
+        return [(COMPONENT_RL_MODULE, self.module)]
+
+    def stop(self) -> None:
+        self.player = self.env = None

@@ -1,0 +1,90 @@
+"""Play without learning: how trained policies fare beside untrained, random and idle ones while all others stay trained."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import envs
+from rllib_macro import schedule
+from rllib_macro.config import RunConfig
+from rllib_macro.env_runner import Player, make_batch, run_spaces
+from rllib_macro.networks import MacroModule, model_config
+
+BASELINES = ("untrained", "random", "idle")
+
+
+def modules(config: RunConfig, weights: Mapping[str, Mapping[str, Tensor]] | None = None) -> dict[str, MacroModule]:
+    """The run's policies for playing: with the given weights, or as they were before training."""
+    batch, spaces, built = make_batch(config, 1), run_spaces(config), {}
+    torch.manual_seed(config.seed)
+    for type_, policy in config.policies.items():
+        if policy.rule is None:
+            module = MacroModule(*spaces[type_], model_config=model_config(policy.network, batch.heads[type_], batch.layout[type_]))
+            if weights is not None:
+                module.load_state_dict(weights[type_])
+            built[type_] = module.to("cuda" if config.device == "cuda" else "cpu").eval()
+    return built
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Mean reward per agent and period of every type, and mean measures, one number for each seed."""
+
+    rewards: dict[str, list[float]]
+    measures: dict[str, list[float]]
+
+
+@torch.no_grad()
+def play(config: RunConfig, policies: Mapping[str, Any], rules: Mapping[str, str] | None = None, *, seeds: Sequence[int] | None = None,
+         replicas: int | None = None, iteration: int | None = None, explore: bool = True) -> Outcome:
+    """One episode of many fresh replicas for each seed, under the windows and Params of an iteration (the last if none is named).
+
+    `rules` script types in place of their policies, with the rules' names: {"firm": "random"}.
+    """
+    played = scripted(config, rules or {})
+    rewards: dict[str, list[float]] = {}
+    measures: dict[str, list[float]] = {}
+    now = schedule.plan(config, config.stop.iterations if iteration is None else iteration)
+    for seed in config.evaluation.seeds if seeds is None else seeds:
+        batch = make_batch(played, replicas or config.evaluation.replicas, seed=seed)
+        batch.adjust(now.params, now.windows)
+        batch.reset()
+        player = Player(batch, {t: m for t, m in policies.items() if t not in batch.rules}, played.model_copy(update={"seed": seed}))
+        _, means = player.play(batch.economy.periods(batch.p), 0, explore)
+        for name, value in means.items():
+            type_ = name.removeprefix("reward/")
+            (rewards if name != type_ else measures).setdefault(type_, []).append(value)
+    return Outcome(rewards, measures)
+
+
+def scripted(config: RunConfig, rules: Mapping[str, str]) -> RunConfig:
+    """The configuration with some types following rules."""
+    policies = {t: p.model_copy(update={"rule": rules[t]}) if t in rules else p for t, p in config.policies.items()}
+    return config.model_copy(update={"policies": policies})
+
+
+def compare(config: RunConfig, trained: Mapping[str, MacroModule]) -> dict[str, Any]:
+    """For each type its reward trained, and untrained, random and idle while the others stay trained: {type: {name: [per seed]}}.
+
+    `measures` are those of trained play.
+    """
+    everybody = play(config, trained)
+    untrained = modules(config)
+    table: dict[str, dict[str, list[float]]] = {}
+    for type_ in trained:
+        table[type_] = {"trained": everybody.rewards[type_],
+                        "untrained": play(config, {**trained, type_: untrained[type_]}).rewards[type_],
+                        "random": play(config, trained, {type_: "random"}).rewards[type_]}
+        if "idle" in envs.load(config.economy).rules.get(type_, {}):
+            table[type_]["idle"] = play(config, trained, {type_: "idle"}).rewards[type_]
+    return {"seeds": list(config.evaluation.seeds), "replicas": config.evaluation.replicas, "rewards": table, "measures": everybody.measures}
+
+
+def beats(table: Mapping[str, Sequence[float]], baseline: str) -> bool:
+    """Whether trained play earns more than a baseline on every seed."""
+    return bool(np.all(np.array(table["trained"]) > np.array(table[baseline])))

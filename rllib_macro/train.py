@@ -1,0 +1,164 @@
+"""Training: a configuration goes in, a run folder comes out; an interrupted run goes on as if nothing had happened."""
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from kernels.core import launch
+from rllib_macro import evaluate, rollout_log, schedule
+from rllib_macro.config import RunConfig
+from rllib_macro.learner import NonFiniteLoss
+from rllib_macro.run import Progress, Run, RunError
+
+Watch = Callable[[dict[str, Any]], None]  # called with every iteration's row
+OBJECT_STORE = 200 * 2**20  # bytes; rollouts of remote runners pass through it, in-process ones do not
+
+
+class Stopped(KeyboardInterrupt):
+    """The user stopped a run; it was saved at `iteration`."""
+
+    def __init__(self, iteration: int):
+        super().__init__(f"stopped after iteration {iteration}")
+        self.iteration = iteration
+
+
+def train(config: RunConfig, root: str | Path = "runs", watch: Watch | None = None) -> Run:
+    """Train a checked configuration in a new folder root/<name> and return the run, evaluated and logged.
+
+    Raises RunError if the folder exists, BackendError without the device it names, NonFiniteLoss (state saved) if learning diverges.
+    """
+    _require_device(config)
+    run = Run.create(config, root)
+    with algorithm(config) as algo:
+        _loop(run, algo, Progress(run.path), watch)
+    return finish(run)
+
+
+def resume(path: str | Path, watch: Watch | None = None, iterations: int | None = None, checkpoint: int | None = None) -> Run:
+    """Continue a run from its newest checkpoint (or a named one), to `iterations` in all if given; same weights as never interrupted."""
+    run = Run.open(path)
+    if iterations is not None:
+        run.config = run.config.model_copy(update={"stop": run.config.stop.model_copy(update={"iterations": iterations})})
+    _require_device(run.config)
+    folder = run.checkpoint(checkpoint)
+    with algorithm(run.config) as algo:
+        algo.restore_from_path(str(folder.resolve()))
+        if algo.iteration < run.config.stop.iterations:
+            _loop(run, algo, Progress(run.path, after=algo.iteration), watch)
+    return finish(run)
+
+
+@contextmanager
+def algorithm(config: RunConfig) -> Iterator[Any]:
+    """A MacroPPO of a checked configuration, with Ray started if it was not, both stopped at the end."""
+    from rllib_macro.algorithm import algorithm_config
+    started = start_ray(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        algo = algorithm_config(config).build_algo()
+    try:
+        yield algo
+    finally:
+        algo.stop()
+        if started:
+            ray.shutdown()
+
+
+def start_ray(config: RunConfig | None = None) -> bool:
+    """Join the cluster that RAY_ADDRESS names, or start a small local Ray; False if Ray runs already."""
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level="ERROR")
+        return True
+    processes = 1
+    if config is not None:
+        processes += config.resources.num_env_runners + config.resources.num_learners + 1
+    ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, log_to_driver=False, logging_level="ERROR",
+             num_cpus=max(processes, os.cpu_count() or 1))
+    return True
+
+
+def _loop(run: Run, algo: Any, progress: Progress, watch: Watch | None) -> None:
+    config, started = run.config, time.perf_counter()
+    try:
+        while algo.iteration < config.stop.iterations:
+            row = _row(algo.train(), config, time.perf_counter() - started)
+            progress.write(row)
+            if watch:
+                watch(row)
+            done = algo.iteration == config.stop.iterations
+            if done or (config.checkpoint.every and algo.iteration % config.checkpoint.every == 0):
+                run.save_checkpoint(algo, algo.iteration)
+                run.forget_checkpoints(config.checkpoint.keep)
+            if not done and config.log.episode_every and algo.iteration % config.log.episode_every == 0:
+                log_episode(run, algo.iteration, {t: m for t, m in algo.env_runner.module.items()})
+    except KeyboardInterrupt:
+        run.save_checkpoint(algo, algo.iteration)
+        raise Stopped(algo.iteration) from None
+    except NonFiniteLoss as error:
+        folder = run.save_checkpoint(algo, algo.iteration, "_not_finite")
+        raise RunError(f"{error}; the state before it is saved in {folder}") from error
+    finally:
+        progress.close()
+
+
+def _row(result: dict[str, Any], config: RunConfig, seconds: float) -> dict[str, float]:
+    """One iteration's numbers: rewards and measures, each type's learning, what the schedule decided, times."""
+    iteration = int(result["training_iteration"])
+    now = schedule.plan(config, iteration - 1)
+    played, learned = result.get("env_runners", {}), result.get("learners", {})
+    row: dict[str, Any] = {"iteration": iteration, "seconds": seconds,
+                           "env_steps": played.get("num_env_steps_sampled", 0), "agent_steps": played.get("num_agent_steps_sampled", 0)}
+    row |= {name if name.startswith("reward/") else f"measure/{name}": value for name, value in played.items() if _is_economic(name)}
+    for type_, report in learned.items():
+        if type_ in now.train:
+            row |= {f"learn/{type_}/{name}": value for name, value in report.items() if "num_" not in name}
+    row |= {f"param/{name}": value for name, value in now.params.items()}
+    for name, (low, high) in now.windows.items():
+        row |= {f"window/{name}/low": low, f"window/{name}/high": high}
+    timers = result.get("timers", {})
+    row |= {f"time/{short}": timers.get(name, 0.0) for short, name in (("sample", "env_runner_sampling_timer"), ("learn", "learner_update_timer"))}
+    return {name: value if name in ("iteration", "env_steps", "agent_steps") else float(value) for name, value in row.items()} | {
+        "env_steps": int(row["env_steps"]), "agent_steps": int(row["agent_steps"])}
+
+
+_BOOKKEEPING = ("num_", "episode_", "sample", "time_", "weights_", "env_", "module_", "agent_")
+
+
+def _is_economic(name: str) -> bool:
+    return not name.startswith(_BOOKKEEPING)
+
+
+def finish(run: Run) -> Run:
+    """After training: compare trained play with its baselines, keep a dense episode, draw the plots and the report."""
+    from rllib_macro import plots, report
+    trained = evaluate.modules(run.config, run.weights())
+    (run.path / "evaluation.json").write_text(json.dumps(evaluate.compare(run.config, trained), indent=1))
+    log_episode(run, run.checkpoints()[-1], trained)
+    plots.draw(run)
+    report.write(run)
+    return run
+
+
+def log_episode(run: Run, iteration: int, policies: dict[str, Any]) -> list[Path]:
+    """Play one episode with these policies and keep it under episodes/."""
+    log = rollout_log.record(run.config, policies, seed=run.config.seed, iteration=iteration)
+    return rollout_log.save(log, run.path / "episodes", iteration, list(run.config.policies))
+
+
+def _require_device(config: RunConfig) -> None:
+    if config.device == "cuda" and (problem := launch.cuda_problem()):
+        raise launch.BackendError(f"device=cuda: {problem}")
+    if config.backend == "native" and (problem := launch.native_problem()):
+        raise launch.BackendError(f"backend=native: {problem}")

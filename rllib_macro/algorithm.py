@@ -1,6 +1,8 @@
 """MacroPPO: RLlib's PPO around array rollouts. RLlib configures, checkpoints, distributes and restores; the arithmetic is ours."""
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
@@ -26,6 +28,7 @@ from rllib_macro.learner import MacroLearner
 from rllib_macro.networks import MacroModule, model_config
 from rllib_macro.policies import policy_of
 from rllib_macro.rollout import RolloutData
+from rllib_macro.store import load_tree, save_tree
 
 ENV = "rllib_macro"
 EMPTY_SAMPLES = 5  # iterations in a row without data after which a run with remote runners stops
@@ -79,7 +82,6 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
         .debugging(seed=run.seed % 2**31, log_level="ERROR")
     )
     config.env_runners(merge_env_runner_states=False, broadcast_env_runner_states=False)
-    config._use_msgpack_checkpoints = True
     config.run = to_dict(run)
     return config
 
@@ -140,7 +142,20 @@ class MacroPPO(PPO):
         else:
             self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, policies=sorted(types), inference_only=True)
 
-    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """RLlib's restore; afterwards every runner plays with the restored weights."""
-        super().restore_from_path(path, *args, **kwargs)
+    # -- checkpoints: RLlib's own would unpickle; these hold JSON and safetensors alone, for the command line and for Tune
+
+    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        """Write everything that training goes on from: policies, optimizers, the local runner's replicas, the iteration."""
+        path = Path(tempfile.mkdtemp() if path is None else path)
+        learner = self.learner_group.get_state(components=["learner/rl_module", "learner/optimizer"])["learner"]
+        runner = self.env_runner.get_state(not_components="rl_module")
+        save_tree(path, {"iteration": self.iteration, "learner": learner, "runner": runner})
+        return str(path)
+
+    def restore_from_path(self, path: Any, **kwargs: Any) -> None:
+        """Go on exactly where `save_to_path` was called; every runner then plays with the restored weights."""
+        state = load_tree(Path(path))
+        self.learner_group.set_state({"learner": state["learner"]})
+        self.env_runner.set_state(state["runner"])
+        self._iteration = state["iteration"]
         self.send_weights()

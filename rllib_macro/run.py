@@ -3,7 +3,7 @@
     config.yaml                        the resolved configuration
     params.json                        the same with versions of the program, the economy and its libraries
     progress.csv  result.json          one row for each iteration;  events.out.tfevents.*  the same for TensorBoard
-    checkpoints/iteration_000100/      RLlib's checkpoint, msgpack only, with a manifest of sizes and hashes
+    checkpoints/iteration_000100/      everything training goes on from, without pickle, with a manifest of sizes and hashes
     policies/<type>_000100.safetensors weights anybody can load without unpickling
     episodes/episode_000100_<type>.npz one replica-batch of play, period by period
     evaluation.json  plots/*.png  report.html
@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -23,14 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import envs
 from rllib_macro.config import RunConfig, check_against, load, to_dict, to_yaml
+from rllib_macro.store import MANIFEST, StoreError, verify
 
-MANIFEST = "manifest.json"
 LIBRARIES = ("ray", "torch", "numpy", "gymnasium")
 
 
@@ -79,7 +79,10 @@ class Run:
         if iteration is not None and iteration not in have:
             raise RunError(f"{self.path} has no checkpoint of iteration {iteration}; it has {', '.join(map(str, have))}")
         folder = self.path / "checkpoints" / _folder(have[-1] if iteration is None else iteration)
-        verify(folder)
+        try:
+            verify(folder)
+        except StoreError as error:
+            raise RunError(str(error)) from None
         return folder
 
     def save_checkpoint(self, algorithm: Any, iteration: int, label: str = "") -> Path:
@@ -89,11 +92,7 @@ class Run:
             return folder
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        algorithm.save_to_path(str(partial.resolve()), use_msgpack=True)
-        for pickled in partial.rglob("class_and_ctor_args.pkl"):
-            pickled.unlink()  # never read: a run is rebuilt from its config.yaml
-        seal(partial)
+        algorithm.save_to_path(partial)
         os.replace(partial, folder)
         self.save_policies(algorithm, iteration)
         return folder
@@ -103,7 +102,6 @@ class Run:
         (self.path / "policies").mkdir(exist_ok=True)
         weights = algorithm.learner_group.get_weights()
         for type_, module in weights.items():
-            import torch
             tensors = {name: torch.as_tensor(value).contiguous() for name, value in module.items()}
             save_file(tensors, self.path / "policies" / f"{type_}_{iteration:06d}.safetensors")
 
@@ -195,38 +193,11 @@ class Progress:
             self._rewrite()
 
 
-# -- integrity
-
-def seal(folder: Path) -> None:
-    """Write a manifest of every file's size and SHA-256."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file())
-    manifest = {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
-
-
-def verify(folder: Path) -> None:
-    """RunError if a file of a sealed folder is missing, of another size or content, or would have to be unpickled."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):
-        raise RunError(f"checkpoint {folder} has no readable {MANIFEST}; use another checkpoint") from None
-    for name, want in manifest.items():
-        file = folder / name
-        if not file.is_file() or file.stat().st_size != want["bytes"] or _sha256(file) != want["sha256"]:
-            raise RunError(f"checkpoint {folder} is damaged: {name} is not as it was saved; use another checkpoint")
-    if stranger := next((f for f in folder.rglob("*.pkl")), None):
-        raise RunError(f"checkpoint {folder} holds a pickle, {stranger.name}, which could run code when read; remove it")
-
-
 def versions(config: RunConfig) -> dict[str, Any]:
     """Versions of what a run depends on."""
     economy = envs.load(config.economy)
     return {"economy_version": economy.kernel.VERSION, "python": platform.python_version(),
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES}}
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _folder(iteration: int) -> str:

@@ -50,7 +50,7 @@ def resume(path: str | Path, watch: Watch | None = None, iterations: int | None 
     _require_device(run.config)
     folder = run.checkpoint(checkpoint)
     with algorithm(run.config) as algo:
-        algo.restore_from_path(str(folder.resolve()))
+        algo.restore_from_path(folder)
         if algo.iteration < run.config.stop.iterations:
             _loop(run, algo, Progress(run.path, after=algo.iteration), watch)
     return finish(run)

@@ -71,6 +71,7 @@ class Player:
         self.frozen = {type_: self._uniform(type_, self._generator(FROZEN, list(batch.economy.agents).index(type_)))
                        for type_ in config.compat.frozen_uniforms if type_ in self.heads}
 
+    @torch.no_grad()
     def play(self, periods: int, iteration: int, explore: bool = True) -> tuple[Rollout, dict[str, float]]:
         """Play some periods; returns the rollout and its averages: mean reward of each type and every measure, per period."""
         batch, generator = self.batch, self._generator(SAMPLING, iteration)
@@ -95,7 +96,8 @@ class Player:
         rollout = Rollout(types, {t: batch.count[t] for t in self.heads}, batch.size, periods)
         return rollout, {name: total / periods for name, total in sums.items()}
 
-    def _choose(self, type_: str, buffer: dict[str, Tensor], t: int, penalty: Tensor | None, generator: torch.Generator, explore: bool) -> Any:
+    def _choose(self, type_: str, buffer: dict[str, Tensor], t: int, penalty: Tensor | None, generator: torch.Generator,
+                explore: bool) -> Any:
         batch, heads = self.batch, self.heads[type_]
         n = batch.count[type_]
         batch.observe(type_, out=self._array(buffer["obs"][t]).reshape(batch.size, n, -1))
@@ -219,7 +221,6 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         both = tuple(gymnasium.spaces.Dict({t: s[i] for t, s in self.spaces.items()}) for i in (0, 1))
         return {**self.spaces, INPUT_ENV_SPACES: both}
 
-    @torch.no_grad()
     def sample(self, *, plan: Plan | None = None, iteration: int | None = None, num_timesteps: int | None = None,
                num_episodes: int | None = None, explore: bool | None = None, force_reset: bool = False, **kwargs: Any) -> list[Rollout]:
         """Play one rollout as iteration `iteration` of the run decides. The rollout is valid until the next call."""

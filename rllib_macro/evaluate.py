@@ -41,7 +41,6 @@ class Outcome:
     measures: dict[str, list[float]]
 
 
-@torch.no_grad()
 def play(config: RunConfig, policies: Mapping[str, Any], rules: Mapping[str, str] | None = None, *, seeds: Sequence[int] | None = None,
          replicas: int | None = None, iteration: int | None = None, explore: bool = True) -> Outcome:
     """One episode of many fresh replicas for each seed, under the windows and Params of an iteration (the last if none is named).
@@ -84,7 +83,8 @@ def compare(config: RunConfig, trained: Mapping[str, MacroModule]) -> dict[str, 
                         "random": play(config, trained, {type_: "random"}).rewards[type_]}
         if "idle" in envs.load(config.economy).rules.get(type_, {}):
             table[type_]["idle"] = play(config, trained, {type_: "idle"}).rewards[type_]
-    return {"seeds": list(config.evaluation.seeds), "replicas": config.evaluation.replicas, "rewards": table, "measures": everybody.measures}
+    return {"seeds": list(config.evaluation.seeds), "replicas": config.evaluation.replicas, "rewards": table,
+            "measures": everybody.measures}
 
 
 def beats(table: Mapping[str, Sequence[float]], baseline: str) -> bool:

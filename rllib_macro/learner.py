@@ -180,7 +180,8 @@ def minibatches(n: int, parts: int, generator: torch.Generator, device: torch.de
         yield order[n * k // parts:n * (k + 1) // parts]
 
 
-def loss(module: MacroModule, batch: Columns, policy: Policy, entropy_weight: float, weights: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(module: MacroModule, batch: Columns, policy: Policy, entropy_weight: float,
+         weights: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
     """policy loss - entropy weight * entropy + value weight * value loss, and its parts."""
     inputs, values = module.inputs_and_values(batch["obs"])
     if "penalty" in batch:
@@ -195,11 +196,12 @@ def loss(module: MacroModule, batch: Columns, policy: Policy, entropy_weight: fl
     if policy.value_clip is None:
         of_value = value_loss(values, batch["targets"], policy.value_loss)
     else:
-        of_value = clipped_value_loss(values, batch["values"], batch["targets"], policy.value_clip, policy.value_loss, policy.value_clip_mode)
+        of_value = clipped_value_loss(values, batch["values"], batch["targets"], policy.value_clip, policy.value_loss,
+                                      policy.value_clip_mode)
     entropy = entropy.mean()
     total = of_policy - entropy_weight * entropy + policy.value_weight * of_value
-    return total, {"total_loss": total.detach(), "policy_loss": of_policy.detach(), "value_loss": of_value.detach(), "entropy": entropy.detach(),
-                   "kl": (batch["logp"] - logp.detach()).mean()}
+    parts = {"total_loss": total, "policy_loss": of_policy, "value_loss": of_value, "entropy": entropy, "kl": (batch["logp"] - logp).mean()}
+    return total, {name: part.detach() for name, part in parts.items()}
 
 
 def _joined(parts: list[Columns]) -> Columns:

@@ -53,7 +53,8 @@ def value_loss(values: Tensor, targets: Tensor, kind: str = "huber") -> Tensor:
     return huber_loss(values, targets) if kind == "huber" else mse_loss(values, targets)
 
 
-def clipped_value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float, kind: str = "huber", mode: str = "elementwise") -> Tensor:
+def clipped_value_loss(values: Tensor, old_values: Tensor, targets: Tensor, clip: float, kind: str = "huber",
+                       mode: str = "elementwise") -> Tensor:
     """The larger of the loss of V and of V_old + clip(V - V_old, -c, c), row by row, or of the two means (mean_max_2022)."""
     near = old_values + (values - old_values).clamp(-clip, clip)
     if mode == "mean_max_2022":

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from kernels.core.arrays import to_host
 from rllib_macro import schedule
@@ -18,8 +17,8 @@ from rllib_macro.config import RunConfig
 from rllib_macro.env_runner import Player, make_batch
 
 
-@torch.no_grad()
-def record(config: RunConfig, policies: Mapping[str, Any], replicas: int = 8, seed: int = 0, iteration: int | None = None) -> dict[str, np.ndarray]:
+def record(config: RunConfig, policies: Mapping[str, Any], replicas: int = 8, seed: int = 0,
+           iteration: int | None = None) -> dict[str, np.ndarray]:
     """One episode of `replicas` copies: {"obs/<type>", "chosen/<type>", "rewards/<type>", "state/<field>", "action/<field>",
     "measure/<name>"} -> arrays (B, T, ...); states before each step, measures after it."""
     batch = make_batch(config, replicas, seed=seed)

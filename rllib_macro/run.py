@@ -64,6 +64,13 @@ class Run:
         config = load(path / "config.yaml")
         return cls(path, check_against(config, envs.load(config.economy)))
 
+    def prolong(self, iterations: int) -> None:
+        """Change stop.iterations here and in config.yaml."""
+        self.config = self.config.model_copy(update={"stop": self.config.stop.model_copy(update={"iterations": iterations})})
+        partial = self.path / "config.yaml.partial"
+        partial.write_text(to_yaml(self.config))
+        os.replace(partial, self.path / "config.yaml")
+
     # -- checkpoints
 
     def checkpoints(self) -> list[int]:

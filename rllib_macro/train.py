@@ -46,7 +46,7 @@ def resume(path: str | Path, watch: Watch | None = None, iterations: int | None 
     """Continue a run from its newest checkpoint (or a named one), to `iterations` in all if given; same weights as never interrupted."""
     run = Run.open(path)
     if iterations is not None:
-        run.config = run.config.model_copy(update={"stop": run.config.stop.model_copy(update={"iterations": iterations})})
+        run.prolong(iterations)
     _require_device(run.config)
     folder = run.checkpoint(checkpoint)
     with algorithm(run.config) as algo:
@@ -128,9 +128,8 @@ def _row(result: dict[str, Any], config: RunConfig, seconds: float) -> dict[str,
     for name, (low, high) in now.windows.items():
         row |= {f"window/{name}/low": low, f"window/{name}/high": high}
     timers = result.get("timers", {})
-    row |= {f"time/{short}": timers.get(name, 0.0) for short, name in (("sample", "env_runner_sampling_timer"), ("learn", "learner_update_timer"))}
-    return {name: value if name in ("iteration", "env_steps", "agent_steps") else float(value) for name, value in row.items()} | {
-        "env_steps": int(row["env_steps"]), "agent_steps": int(row["agent_steps"])}
+    row |= {"time/sample": timers.get("env_runner_sampling_timer", 0.0), "time/learn": timers.get("learner_update_timer", 0.0)}
+    return {name: int(value) if name in ("iteration", "env_steps", "agent_steps") else float(value) for name, value in row.items()}
 
 
 _BOOKKEEPING = ("num_", "episode_", "sample", "time_", "weights_", "env_", "module_", "agent_")

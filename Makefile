@@ -26,7 +26,7 @@ train: install ## train the RBC economy on the CPU and write a report into runs/
 	$(PY) -m rllib_macro train tune_configs/rbc_quick.yaml $(ARGS)
 
 test: install ## run the tests that need neither a GPU nor a full training
-	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: install ## run full trainings and kills, one after the other
 	$(PY) -m pytest -m "slow and not gpu" $(ARGS)

@@ -113,8 +113,8 @@ class Rewards:
     government: Array = per(unit="utils", doc="welfare: consumers' rewards plus weighted firms' rewards")
 
 
-def initial_state(p: Params, replicas: int, xp: ModuleType = np, seed: int = 0, real: Any = np.float32) -> State:
-    """The first quarter: equal budgets, posted terms, two capital levels; the same in every replica, whatever the seed."""
+def initial_state(p: Params, replicas: int, xp: ModuleType = np, draws: Draws | None = None, real: Any = np.float32) -> State:
+    """The first quarter: equal budgets, posted terms, two capital levels; the same in every replica, nothing is drawn."""
     s = allocate(State, _this(), p, replicas, xp, real)
     s.price[...], s.wage[...], s.inventory[...] = p.initial_price, p.initial_wage, p.initial_inventory
     s.budget[...], s.firm_budget[...] = p.consumer_budget, p.firm_budget_per_consumer * p.n_consumers

@@ -77,12 +77,7 @@ class Heads:
         for group in self.groups:
             part = inputs[:, group.low:group.high].unflatten(1, (group.last - group.first, -1))
             of = chosen[:, group.first:group.last]
-            if group.options:
-                scores = torch.log_softmax(part, -1)
-                lp = scores.gather(-1, of.long().unsqueeze(-1)).squeeze(-1)
-                h = -(scores.exp() * scores).sum(-1)
-            else:
-                lp, h = _score_beta(part, of)
+            lp, h = _score_categorical(part, of) if group.options else _score_beta(part, of)
             logp = logp + lp.sum(-1)
             entropy = entropy + (h.sum(-1) if weights is None else h @ weights[group.first:group.last])
         return logp, entropy
@@ -112,6 +107,13 @@ def _shared(tensor: Tensor) -> np.ndarray:
         import cupy
         return cupy.from_dlpack(tensor)
     return tensor.numpy()
+
+
+def _score_categorical(part: Tensor, option: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies (N, H). Rows go last: a softmax over few neighbouring numbers takes a CPU many times longer."""
+    scores = torch.log_softmax(part.movedim(0, -1), 1)  # (H, options, N)
+    logp = scores.gather(1, option.T.long().unsqueeze(1)).squeeze(1)
+    return logp.T, -(scores.exp() * scores).sum(1).T
 
 
 def _draw(part: Tensor, options: int, generator: torch.Generator) -> Tensor:

@@ -83,7 +83,7 @@ class MacroLearner(TorchLearner):
         n = len(columns["logp"])
         for epoch in range(policy.epochs):
             for rows in minibatches(n, policy.minibatches, generator, self._device):
-                batch = columns if rows is None else {name: column[rows] for name, column in columns.items()}
+                batch = columns if rows is None else {name: column.index_select(0, rows) for name, column in columns.items()}
                 total, parts = loss(module, batch, policy, coefficients["entropy"], self.head_weights[type_])
                 if not math.isfinite(total.item()):
                     raise NonFiniteLoss(type_, iteration)
@@ -157,7 +157,7 @@ def prepare(x: Trajectories, count: int, policy: Policy, module: MacroModule, ge
     flat = {name: column.flatten(0, 1) for name, column in columns.items()}
     if policy.agents_per_update is not None and policy.agents_per_update < count:
         rows = drawn_agents(periods * agents // count, count, policy.agents_per_update, generator, device)
-        flat = {name: column[rows] for name, column in flat.items()}
+        flat = {name: column.index_select(0, rows) for name, column in flat.items()}
     if x.penalty is not None and x.penalty.ndim == 1:
         flat["penalty"] = x.penalty.to(device).expand(len(flat["logp"]), -1)
     return flat

@@ -27,7 +27,7 @@ from kernels.core import launch
 from kernels.core.arrays import Array, adjust, allocate, to_host
 
 Arrays = dict[str, np.ndarray]
-LARGEST = np.finfo(float).max  # stands for a deviation that is not finite, which JSON cannot write
+LARGEST = float(np.finfo(float).max)  # stands for a deviation that is not finite, which JSON cannot write
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)  # what NumPy may raise
 
 
@@ -129,12 +129,13 @@ def _load(file: Path) -> Arrays:
     if not file.exists():
         raise TraceError(f"there is no trace {file}; give the path of an .npz file")
     try:
-        kept = np.load(file, allow_pickle=False)
-        arrays = {name: kept[name] for name in kept.files} if isinstance(kept, np.lib.npyio.NpzFile) else {}
+        with file.open("rb") as opened:
+            kept = np.load(opened, allow_pickle=False)
+            arrays = {name: kept[name] for name in kept.files} if isinstance(kept, np.lib.npyio.NpzFile) else {}
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TraceError(f"{file} cannot be read as an .npz file of plain arrays ({reason[:200]}); record or copy it again") from error
-    if not arrays:
+    if not arrays or not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise TraceError(f"{file} holds no named arrays; give an .npz file")
     return arrays
 

@@ -21,27 +21,32 @@ DEVICE double fast_exp(double x) { return exp(x); }
 
 // First option whose cumulative probability exceeds the uniform, never one of probability zero.
 DEVICE void draw(const Params &p, const State &s, const Actions &a) {
+  SHARED(real, below, L);  // logits less the largest of their head
   SHARED(real, weight, L);
   SHARED(real, logp, H);
   FOR_LANES(h, H) {
+    real top = s.logits[p.start[h]];
+    for (int k = p.start[h]; k < p.start[h + 1]; ++k) top = at_least(s.logits[k], top);
+    for (int k = p.start[h]; k < p.start[h + 1]; ++k) below[k] = s.logits[k] - top;
+  }
+  BARRIER();
+  FOR_LANES(k, L) {
+    const real w = fast_exp(below[k]);
+    weight[k] = below[k] < -87 ? 0 : w;
+  }
+  BARRIER();
+  FOR_LANES(h, H) {
     const int low = p.start[h], high = p.start[h + 1];
-    real top = s.logits[low], total = 0, sum = 0;
-    for (int k = low; k < high; ++k) top = at_least(s.logits[k], top);
-    for (int k = low; k < high; ++k) {
-      const real below = s.logits[k] - top, w = fast_exp(below);
-      weight[k] = below < -87 ? 0 : w;
-    }
+    real total = 0, sum = 0;
     for (int k = low; k < high; ++k) total += weight[k];
-    const real target = s.uniform[h] * total;
-    int option = -1, last = low;
-    for (int k = low; k < high; ++k) {
+    const real target = at_most(s.uniform[h], 1 - 5.9604645e-8f) * total;  // 1 - 2^-24: rounds to less than the total
+    int option = 0;
+    for (int k = low; k < high - 1; ++k) {
       sum += weight[k];
-      last = weight[k] > 0 ? k : last;
-      option = option < 0 && sum > target && weight[k] > 0 ? k : option;
+      option += sum <= target;
     }
-    option = option < 0 ? last : option;
-    a.option[h] = option - low;
-    logp[h] = s.logits[option] - top - log(total);
+    a.option[h] = option;
+    logp[h] = below[low + option] - log(total);
   }
   BARRIER();
   FOR_LANES(lane, 1) {

@@ -27,7 +27,7 @@ class Params:
 @dataclass(eq=False)
 class State:
     logits: Array = per("L", doc="unnormalised log-probabilities")
-    uniform: Array = per("H", doc="one uniform in (0, 1) for each head")
+    uniform: Array = per("H", doc="one uniform in [0, 1] for each head")
 
 
 @dataclass(eq=False)
@@ -54,7 +54,7 @@ def layout(options: tuple[int, ...]) -> Params:
 
 @kernel("categorical.cu")
 def draw(p: Params, s: State, a: Actions) -> None:
-    """First option whose cumulative probability exceeds the uniform, never one of probability zero. Writes option, logp."""
+    """First option whose cumulative probability exceeds the uniform, so never one of probability zero. Writes option, logp."""
     xp = namespace(s)
     a.logp[...] = 0
     for h, (low, high) in enumerate(itertools.pairwise(p.start)):
@@ -62,8 +62,8 @@ def draw(p: Params, s: State, a: Actions) -> None:
         logits = logits - logits.max(-1, keepdims=True)
         weight = xp.exp(logits)
         cumulated = xp.cumsum(weight, -1)
-        passed = (cumulated > s.uniform[:, h, None] * cumulated[:, -1:]) & (weight > 0)
-        option = xp.where(passed.any(-1), passed.argmax(-1), high - low - 1 - (weight[:, ::-1] > 0).argmax(-1))
+        target = xp.minimum(s.uniform[:, h, None], 1 - 2.0**-24) * cumulated[:, -1:]  # rounds to less than the total
+        option = (cumulated[:, :-1] <= target).sum(-1)
         a.option[:, h] = option
         a.logp += (xp.take_along_axis(logits, option[:, None], 1) - xp.log(cumulated[:, -1:]))[:, 0]
 

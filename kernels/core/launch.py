@@ -126,13 +126,13 @@ def _key(kernel: Kernel, args: tuple) -> tuple[_Sizes, np.dtype]:
 
 
 class _Sizes:
-    """Parameters reduced to what the generated text depends on, hashable and cheap to compare."""
+    """Parameters reduced to what the generated text depends on: lengths of axes and tuples, and which numbers are integers."""
 
     __slots__ = ("p", "key")
 
     def __init__(self, model: ModuleType, p: Any):
         self.p = p
-        self.key = _shape_of(model, p)
+        self.key = _shape_of(tuple(model.AXES.values()), p)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -142,8 +142,9 @@ class _Sizes:
 
 
 @functools.lru_cache(maxsize=256)
-def _shape_of(model: ModuleType, p: Any) -> tuple:
-    return *sizes(model, p).values(), *(len(value) for value in vars(p).values() if isinstance(value, tuple))
+def _shape_of(lengths: tuple[str, ...], p: Any) -> tuple:
+    kinds = tuple((len(v) if isinstance(v, tuple) else 0, _whole(v)) for v in vars(p).values())
+    return tuple(getattr(p, name) for name in lengths), kinds
 
 
 @functools.lru_cache(maxsize=256)

@@ -26,7 +26,8 @@ def philox(xp: ModuleType, c0: Array, c1: Array, c2: Array, c3: Array, k0: Array
 
 def key(*parts: int) -> tuple[int, int]:
     """Two 32-bit words that depend on every part: seeds of independent streams from (seed, purpose, iteration, ...)."""
-    words = np.random.SeedSequence([int(part) for part in parts]).generate_state(2, np.uint32)
+    entropy = [len(parts), *(half for part in parts for half in (int(part) & 0xFFFFFFFF, int(part) >> 32))]  # (1,) is not (1, 0)
+    words = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
     return int(words[0]), int(words[1])
 
 

@@ -549,11 +549,20 @@ def _misfit(given: Any, default: Any) -> str | None:
     return None if shape in ("<number>", "<points>", "<exp>") else "a number or a schedule"
 
 
+def _check_rule(kind: str, rule: str, economy: Any) -> None:
+    from envs.core import rules  # here, so that reading a configuration stays quick
+
+    try:
+        rules.parse(rule, economy, kind)
+    except ValueError as problem:
+        raise ConfigError(f"policies.{kind}.rule: {problem}") from None
+
+
 def _check_policy(kind: str, policy: Policy, params: Mapping[str, Any], economy: Any) -> None:
     where, agent = f"policies.{kind}", economy.agents[kind]
     choices = [choice.name for choice in agent.chooses]
     if policy.rule is not None:
-        _require("rule", policy.rule, f"{where}.rule", economy.rules.get(kind, {}))
+        _check_rule(kind, policy.rule, economy)
     for name in policy.head_entropy:
         _require("key", name, f"{where}.head_entropy", choices)
     if policy.network.equivariant:

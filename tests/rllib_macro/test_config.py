@@ -41,7 +41,7 @@ ECONOMY = SimpleNamespace(
         "consumer": SimpleNamespace(count=100, sees=MARKET, chooses=(choice("demand"), choice("hours"))),
         "firm": SimpleNamespace(count="n_firms", sees=MARKET, chooses=(choice("price", "wage"),)),
     },
-    rules={"firm": {"keep": None}},
+    rules={"firm": {"keep": lambda p, s, a, draws: None}},
 )
 
 
@@ -266,8 +266,8 @@ def test_a_mistake_in_an_extended_file_names_that_file(tmp_path):
         ("params.labor_share=0.5", "params.labor_share must be a list of numbers, got 0.5"),
         ("params.clamp_budget=2", "params.clamp_budget must be true or false, got 2"),
         ("policies.firms={}", "unknown key 'firms' in policies; did you mean 'firm'?"),
-        ("policies.firm.rule=kept", "unknown rule 'kept' in policies.firm.rule; did you mean 'keep'?"),
-        ("policies.consumer.rule=keep", "unknown rule 'keep' in policies.consumer.rule; remove it"),
+        ("policies.firm.rule=kept", "policies.firm.rule: unknown rule 'kept' of firm; did you mean 'keep'?"),
+        ("policies.consumer.rule=keep", "policies.consumer.rule: unknown rule 'keep' of consumer; choose one of constant, random"),
         ("policies.consumer.head_entropy.hour=12", "unknown key 'hour' in policies.consumer.head_entropy; did you mean 'hours'?"),
         (
             "policies.consumer.agents_per_update=101",
@@ -301,6 +301,7 @@ def test_what_the_economy_does_not_know_is_named(override, complaint):
         ["params.export=false"],
         ["params.n_firms=20", "policies.firm.agents_per_update=15"],
         ["policies.firm.rule=keep"],
+        ["policies.consumer.rule=random"],
         ["policies.firm.head_entropy={price*wage: 2}"],
         ["windows.firm.wage=[0, 1]"],
     ],

@@ -76,8 +76,7 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
         .learners(num_learners=r.num_learners, num_gpus_per_learner=r.num_gpus_per_learner)
         .training(minibatch_size=None, train_batch_size_per_learner=None)
         .fault_tolerance(restart_failed_env_runners=True)
-        .evaluation(evaluation_interval=run.evaluation.every or None, evaluation_duration=run.evaluation.replicas,
-                    evaluation_duration_unit="episodes")
+        .evaluation(evaluation_duration=run.replicas, evaluation_duration_unit="episodes")
         .checkpointing(export_native_model_files=False)
         .debugging(seed=run.seed % 2**31, log_level="ERROR")
     )

@@ -60,6 +60,12 @@ def run_spaces(config: RunConfig) -> dict[str, Any]:
     return {type_: found[type_] for type_, policy in config.policies.items() if policy.rule is None}
 
 
+def set_up_torch(config: RunConfig) -> None:
+    """PyTorch's settings in a process that plays or learns."""
+    torch.set_num_threads(config.resources.torch_threads)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # RLlib asks for determinism; NaN in every new tensor is a debugging aid
+
+
 class Player:
     """Plays policies in a batch and records what a learner needs. Buffers are made once: a rollout is valid until the next one."""
 
@@ -190,7 +196,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         super().__init__(config=config, **kwargs)
         self.worker_index = self.worker_index or 0
         self.run_config = from_dict(self.config.run)
-        torch.set_num_threads(self.run_config.resources.torch_threads)
+        set_up_torch(self.run_config)
         self.plays = self.worker_index > 0 or self.config.num_env_runners == 0 or self.config.create_env_on_local_worker
         self.spaces, self.iteration = run_spaces(self.run_config), 0
         self.make_module()

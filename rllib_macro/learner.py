@@ -18,6 +18,7 @@ from torch import Tensor
 from envs.core.choices import Head
 from kernels.core import rng
 from rllib_macro.config import Policy, from_dict
+from rllib_macro.env_runner import set_up_torch
 from rllib_macro.losses import clipped_surrogate, clipped_value_loss, gae, single_gamma_2022, standardise, value_loss
 from rllib_macro.networks import MacroModule
 from rllib_macro.rollout import Rollout, RolloutData, Trajectories
@@ -43,7 +44,7 @@ class MacroLearner(TorchLearner):
 
     def build(self) -> None:
         self.run_config = from_dict(self.config.run)
-        torch.set_num_threads(self.run_config.resources.torch_threads)
+        set_up_torch(self.run_config)
         torch.manual_seed(self.run_config.seed)  # initial weights depend on the run's seed alone
         super().build()
         self._learner_connector = None  # rollouts need no connectors

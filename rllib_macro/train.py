@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 import warnings
@@ -60,6 +61,7 @@ def resume(path: str | Path, watch: Watch | None = None, iterations: int | None 
 def algorithm(config: RunConfig) -> Iterator[Any]:
     """A MacroPPO of a checked configuration, with Ray started if it was not, both stopped at the end."""
     from rllib_macro.algorithm import algorithm_config
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # its hints are about choices that are made here, not by the user
     started = start_ray(config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -94,6 +96,9 @@ def _loop(run: Run, algo: Any, progress: Progress, watch: Watch | None) -> None:
     try:
         while algo.iteration < config.stop.iterations:
             row = _row(algo.train(), config, time.perf_counter() - started)
+            if config.evaluation.every and algo.iteration % config.evaluation.every == 0:
+                outcome = evaluate.play(config, _playing(algo), iteration=algo.iteration)
+                row |= {f"evaluation/{type_}": sum(of) / len(of) for type_, of in outcome.rewards.items()}
             progress.write(row)
             if watch:
                 watch(row)
@@ -102,7 +107,7 @@ def _loop(run: Run, algo: Any, progress: Progress, watch: Watch | None) -> None:
                 run.save_checkpoint(algo, algo.iteration)
                 run.forget_checkpoints(config.checkpoint.keep)
             if not done and config.log.episode_every and algo.iteration % config.log.episode_every == 0:
-                log_episode(run, algo.iteration, {t: m for t, m in algo.env_runner.module.items()})
+                log_episode(run, algo.iteration, _playing(algo))
     except KeyboardInterrupt:
         run.save_checkpoint(algo, algo.iteration)
         raise Stopped(algo.iteration) from None
@@ -111,6 +116,11 @@ def _loop(run: Run, algo: Any, progress: Progress, watch: Watch | None) -> None:
         raise RunError(f"{error}; the state before it is saved in {folder}") from error
     finally:
         progress.close()
+
+
+def _playing(algo: Any) -> dict[str, Any]:
+    """The policies as the runners play them."""
+    return dict(algo.env_runner.module.items())
 
 
 def _row(result: dict[str, Any], config: RunConfig, seconds: float) -> dict[str, float]:

@@ -16,13 +16,14 @@ using std::cos; using std::exp; using std::log; using std::pow; using std::sqrt;
 #include <vector>
 inline thread_local int lane_ = 0;
 inline int lanes_ = 1;
-inline pthread_barrier_t barrier_;
+inline thread_local int turn_ = 0;
+inline pthread_barrier_t barrier_[2];  // in turn: a late lane must not see, to ThreadSanitizer, what an early one does after it
 #define FOR_LANES(i, n) for (int i = lane_; i < (n); i += lanes_)
-#define BARRIER() pthread_barrier_wait(&barrier_)
+#define BARRIER() pthread_barrier_wait(&barrier_[turn_ ^= 1])
 #define SHARED(type, name, n) static type name[n]
 template <class F> void run(int replicas, int lanes, F step) {
   lanes_ = lanes;
-  pthread_barrier_init(&barrier_, nullptr, lanes);
+  for (auto &barrier : barrier_) pthread_barrier_init(&barrier, nullptr, lanes);
   std::vector<std::thread> threads;
   for (int lane = 0; lane < lanes; ++lane)
     threads.emplace_back([=] {
@@ -30,7 +31,7 @@ template <class F> void run(int replicas, int lanes, F step) {
       for (int replica = 0; replica < replicas; ++replica) { step(replica); BARRIER(); }
     });
   for (auto &thread : threads) thread.join();
-  pthread_barrier_destroy(&barrier_);
+  for (auto &barrier : barrier_) pthread_barrier_destroy(&barrier);
 }
 #else
 #define FOR_LANES(i, n) for (int i = 0; i < (n); ++i)

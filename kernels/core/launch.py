@@ -126,7 +126,7 @@ def _key(kernel: Kernel, args: tuple) -> tuple[_Sizes, np.dtype]:
 
 
 class _Sizes:
-    """Parameters reduced to what the generated text depends on: lengths of axes and tuples, and which numbers are integers."""
+    """Parameters reduced to what the generated text depends on: lengths of axes and tuples."""
 
     __slots__ = ("p", "key")
 
@@ -143,8 +143,8 @@ class _Sizes:
 
 @functools.lru_cache(maxsize=256)
 def _shape_of(lengths: tuple[str, ...], p: Any) -> tuple:
-    kinds = tuple((len(v) if isinstance(v, tuple) else 0, _whole(v)) for v in vars(p).values())
-    return tuple(getattr(p, name) for name in lengths), kinds
+    tuples = tuple(len(value) for value in vars(p).values() if isinstance(value, tuple))
+    return tuple(getattr(p, name) for name in lengths), tuples
 
 
 @functools.lru_cache(maxsize=256)

@@ -76,6 +76,17 @@ def test_a_run_can_be_prolonged_and_remembers_it(uninterrupted, tmp_path):
     assert Run.open(short.path).config.stop.iterations == 4
 
 
+def test_evaluation_during_training_does_not_touch_it(uninterrupted, tmp_path):
+    run = train.train(tiny("evaluation.every=2"), tmp_path)
+    assert run.progress()["evaluation/firm"].isna().tolist() == [True, False, True, False]
+    assert same(weights(run, 4), weights(uninterrupted, 4))
+
+
+def test_rllibs_own_evaluation_plays_whole_episodes():
+    with train.algorithm(tiny()) as algo:
+        assert algo.evaluate()["env_runners"]["num_episodes"] == 4
+
+
 def test_a_second_run_into_a_folder_is_refused_and_nothing_is_overwritten(uninterrupted):
     before = {f: f.stat().st_mtime_ns for f in uninterrupted.path.rglob("*")}
     with pytest.raises(RunError, match="exists already; choose another name="):

@@ -123,7 +123,7 @@ class MacroPPO(PPO):
             timeout_seconds=self.config.sample_timeout_s)
         self.empty_samples = 0 if answers else self.empty_samples + 1
         if self.empty_samples >= EMPTY_SAMPLES:
-            raise RuntimeError(f"no env runner answered for {EMPTY_SAMPLES} iterations; look at their logs, or use resources.num_env_runners=0")
+            raise RuntimeError(f"no env runner answered for {EMPTY_SAMPLES} iterations; see their logs, or use resources.num_env_runners=0")
         if not answers:
             return None
         self.metrics.aggregate([metrics for _, metrics in answers], key=ENV_RUNNER_RESULTS)

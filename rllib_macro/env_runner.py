@@ -194,7 +194,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config=config, **kwargs)
-        self.worker_index = self.worker_index or 0
+        self.worker_index: int = kwargs.get("worker_index") or 0
         self.run_config = from_dict(self.config.run)
         set_up_torch(self.run_config)
         self.plays = self.worker_index > 0 or self.config.num_env_runners == 0 or self.config.create_env_on_local_worker

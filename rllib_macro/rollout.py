@@ -32,7 +32,7 @@ class Trajectories:
             part[name] = part[name][:, low:high]
         if self.penalty is not None and self.penalty.ndim == 3:
             part["penalty"] = self.penalty[:, low:high]
-        if self.following_at is not None:
+        if self.following_at is not None and self.following_obs is not None:
             inside = (self.following_at[:, 1] >= low) & (self.following_at[:, 1] < high)
             part["following_obs"] = self.following_obs[inside]
             part["following_at"] = self.following_at[inside] - self.following_at.new_tensor([0, low])

@@ -55,8 +55,8 @@ def save(log: Mapping[str, np.ndarray], folder: Path, iteration: int, types: lis
     for type_ in types:
         own = {name.rpartition("/")[0]: array for name, array in log.items() if name.endswith(f"/{type_}") and name.count("/") == 1}
         files.append(folder / f"episode_{iteration:06d}_{type_}.npz")
-        np.savez_compressed(files[-1], **own)
+        np.savez_compressed(files[-1], allow_pickle=False, **own)
     market = {name: array for name, array in log.items() if name.split("/")[0] in ("state", "action", "measure")}
     files.append(folder / f"episode_{iteration:06d}_market.npz")
-    np.savez_compressed(files[-1], **market)
+    np.savez_compressed(files[-1], allow_pickle=False, **market)
     return files

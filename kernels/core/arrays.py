@@ -66,6 +66,6 @@ def to_host(array: Array) -> np.ndarray:
 
 def adjust(p: Any, **values: Any) -> Any:
     """Parameters with some fields replaced, each cast to the type of its default: `adjust(p, gift=0)` keeps gift a float."""
-    kinds = {f.name: type(f.default) for f in dataclasses.fields(p)}
+    kinds: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(p)}
     cast = {name: tuple(map(float, value)) if kinds[name] is tuple else kinds[name](value) for name, value in values.items()}
     return dataclasses.replace(p, **cast)

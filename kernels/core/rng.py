@@ -43,7 +43,8 @@ class Draws:
         """Four independent uint32 arrays (B, n) of stream number `stream`."""
         xp = namespace(self.replica)
         replica, clock = (xp.asarray(v)[:, None] for v in (self.replica, self.clock))
-        return philox(xp, *xp.broadcast_arrays(replica, xp.arange(n)[None, :], clock, xp.asarray(stream)), *self.seed)
+        counter: list[Array] = xp.broadcast_arrays(replica, xp.arange(n)[None, :], clock, xp.asarray(stream))
+        return philox(xp, counter[0], counter[1], counter[2], counter[3], *self.seed)
 
     def uniform(self, stream: int, n: int, dtype: type = np.float32) -> Array:
         """(B, n) uniforms strictly between 0 and 1: (bits + 1/2) / 2^23."""

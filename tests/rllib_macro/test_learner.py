@@ -58,7 +58,8 @@ def test_every_type_makes_exactly_its_passes_over_its_rows(algo, learner):
     _, reports = update(algo, learner, 2)
     rows = {type_: (report["rows"], report["num_module_steps_trained"]) for type_, report in reports.items()}
     periods = 4 * 4  # replicas times quarters
-    assert rows == {"consumer": (4 * periods, 2 * 4 * periods), "firm": (3 * periods, 3 * 3 * periods), "government": (periods, 2 * periods)}
+    assert rows == {"consumer": (4 * periods, 2 * 4 * periods), "firm": (3 * periods, 3 * 3 * periods),
+                    "government": (periods, 2 * periods)}
 
 
 @pytest.mark.xdist_group("ray")

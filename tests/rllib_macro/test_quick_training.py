@@ -42,8 +42,8 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_as_if_never_interrupted(t
 
     subprocess.run(command(str(file), "name=whole"), cwd=ROOT, check=True, capture_output=True)
     for attempt in range(3):
-        begun = subprocess.Popen(command(str(file), "name=killed") if attempt == 0 else command("--resume", str(tmp_path / "killed")), cwd=ROOT,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        arguments = ("--resume", str(tmp_path / "killed")) if attempt else (str(file), "name=killed")
+        begun = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _wait_for(lambda n=attempt: len(list((tmp_path / "killed" / "checkpoints").glob("iteration_*/manifest.json"))) >= 2 * n + 1)
         begun.send_signal(signal.SIGKILL)
         begun.wait()

@@ -73,7 +73,7 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .env_runners(num_env_runners=r.num_env_runners, num_envs_per_env_runner=run.replicas,
                      num_cpus_per_env_runner=r.num_cpus_per_env_runner, rollout_fragment_length=run.periods or economy.periods(sample.p))
-        .learners(num_learners=r.num_learners, num_gpus_per_learner=r.num_gpus_per_learner)
+        .learners(num_learners=r.num_learners, num_gpus_per_learner=r.num_gpus_per_learner or int(run.device == "cuda"))
         .training(minibatch_size=None, train_batch_size_per_learner=None)
         .fault_tolerance(restart_failed_env_runners=True)
         .evaluation(evaluation_duration=run.replicas, evaluation_duration_unit="episodes")

@@ -186,7 +186,10 @@ class Player:
         return tensor.numpy()
 
     def _tensor(self, array: Any) -> Tensor:
-        return torch.from_dlpack(array) if self.device.type == "cuda" else torch.from_numpy(np.ascontiguousarray(to_host(array)))
+        """An array of the batch as a tensor on the player's device; nothing is copied where both are on a GPU."""
+        if self.device.type != "cuda":
+            return torch.from_numpy(np.ascontiguousarray(to_host(array)))
+        return torch.from_dlpack(array.view(np.uint8)).bool() if array.dtype == bool else torch.from_dlpack(array)
 
 
 class BatchedEnvRunner(EnvRunner, Checkpointable):

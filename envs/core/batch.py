@@ -118,11 +118,10 @@ class Batch:
         self.measured = {name: self.xp.array(measure(self.s)) for name, measure in self.economy.measures.items()}  # a copy
         self.clock += 1
         self.age += 1
-        rewards = {t: getattr(self.r, t).reshape(self.size, self.count[t]) for t in self.economy.agents}
+        rewards = {t: getattr(self.r, t).reshape(self.size, self.count[t]).copy() for t in self.economy.agents}
         done = self.age >= self.economy.periods(self.p)
         self.final = None
         if done.any():
-            rewards = {t: r.copy() for t, r in rewards.items()}
             self.final = {t: self.observe(t) for t in self.economy.agents} if self.keep_final else None
             self.reset(done if not done.all() else None)
         return rewards, done

@@ -61,6 +61,7 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
     economy = envs.load(run.economy)
     sample = Batch(economy, fixed_params(run), 1, features=run.features, backend="numpy")
     learners = [type_ for type_, policy in run.policies.items() if policy.rule is None]
+    trained = [type_ for type_ in learners if run.policies[type_].train_during != ()]
     specs = {type_: RLModuleSpec(module_class=MacroModule,
                                  model_config=model_config(run.policies[type_].network, sample.heads[type_], sample.layout[type_]))
              for type_ in learners}
@@ -69,7 +70,7 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
         MacroPPOConfig()
         .environment(ENV, env_config={"economy": run.economy})
         .framework("torch")
-        .multi_agent(policies=set(learners), policy_mapping_fn=policy_of, policies_to_train=learners)
+        .multi_agent(policies=set(learners), policy_mapping_fn=policy_of, policies_to_train=trained)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .env_runners(num_env_runners=r.num_env_runners, num_envs_per_env_runner=run.replicas,
                      num_cpus_per_env_runner=r.num_cpus_per_env_runner, rollout_fragment_length=run.periods or economy.periods(sample.p))

@@ -259,6 +259,14 @@ class Compat(Part):
     frozen_uniforms: tuple[str, ...] = Field(default=(), description="Agent types whose uniform numbers for sampling never change.")
 
 
+class Deviation(Part):
+    """One agent leaves its type's shared policy and plays one of its own, which alone learns; the others keep playing fixed weights."""
+
+    type: str = Field(description="Agent type of the agent that deviates.")
+    agent: Index = Field(description="Number of the agent that deviates.")
+    weights: str = Field(description="Safetensors file with the weights that the others of its type keep.")
+
+
 class RunConfig(Part):
     """A run: the economy, how many copies, who learns how, when it ends."""
 
@@ -281,6 +289,7 @@ class RunConfig(Part):
     evaluation: Evaluation = Field(default=Evaluation(), description="When and how the policies are tried on fresh seeds.")
     resources: Resources = Field(default=Resources(), description="How many Ray processes, and what each is given.")
     compat: Compat = Field(default=Compat(), description="Quirks of the program published in 2022.")
+    deviation: Deviation | None = Field(default=None, description="One agent with a policy of its own, for best responses; null: none.")
 
     @model_validator(mode="after")
     def _whole_shards(self) -> "RunConfig":

@@ -1,6 +1,7 @@
 """The env runner that plays many replicas as arrays: one forward pass for each agent type and period, no Python object per agent."""
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Collection
 from typing import Any
@@ -21,6 +22,7 @@ from ray.rllib.utils.metrics import (
     NUM_EPISODES,
     SAMPLE_TIMER,
 )
+from safetensors.torch import load_file
 from torch import Tensor
 
 import envs
@@ -30,6 +32,7 @@ from kernels.core.arrays import adjust, to_host
 from rllib_macro import schedule
 from rllib_macro.config import RunConfig, from_dict, is_scheduled
 from rllib_macro.heads import ILLEGAL, Heads
+from rllib_macro.networks import OneDeviates
 from rllib_macro.policies import spaces
 from rllib_macro.rollout import Rollout, Trajectories
 from rllib_macro.schedule import Plan
@@ -64,6 +67,17 @@ def set_up_torch(config: RunConfig) -> None:
     """PyTorch's settings in a process that plays or learns."""
     torch.set_num_threads(config.resources.torch_threads)
     torch.utils.deterministic.fill_uninitialized_memory = False  # RLlib asks for determinism; NaN in every new tensor is a debugging aid
+
+
+def playing(modules: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The policies as they play: themselves, and where one agent deviates, it alone by its type's module, the others by fixed weights."""
+    of = config.deviation
+    if of is None:
+        return modules
+    shared = copy.deepcopy(modules[of.type])
+    shared.load_state_dict(load_file(of.weights), strict=False)  # a runner's copy has no value head
+    count = envs.load(config.economy).agents[of.type].number(fixed_params(config))
+    return modules | {of.type: OneDeviates(shared, modules[of.type], of.agent, count)}
 
 
 class Player:
@@ -212,7 +226,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             runner = max(self.worker_index - 1, 0)
             seed = self.run_config.seed + (1_000_003 if self.config.in_evaluation else 0)
             batch = make_batch(self.run_config, seed=seed, first=runner * self.run_config.replicas)
-            self.player = Player(batch, {t: m for t, m in self.module.items()}, self.run_config, runner)
+            self.player = Player(batch, playing(dict(self.module.items()), self.run_config), self.run_config, runner)
         self.env = self.player and self.player.batch
 
     def make_module(self) -> None:
@@ -249,6 +263,10 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             periods = max(1, -(-num_timesteps // batch.size))
         started = time.perf_counter()
         rollout, means = self.player.play(periods, self.iteration, self.config.explore if explore is None else explore)
+        if self.run_config.deviation is not None:  # only the one that deviates learns
+            of = self.run_config.deviation
+            rollout.types[of.type] = rollout.types[of.type].of_agent(of.agent, rollout.count[of.type])
+            rollout.count[of.type] = 1
         self._log(rollout, means, time.perf_counter() - started)
         return [rollout]
 

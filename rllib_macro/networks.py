@@ -63,6 +63,19 @@ class MacroModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         return ["value_trunk", "value"]
 
 
+class OneDeviates:
+    """Plays `shared` for all `count` agents of a type but one, whose inputs come from `own`: what a best response of one agent needs."""
+
+    def __init__(self, shared: MacroModule, own: MacroModule, number: int, count: int):
+        self.shared, self.own, self.number, self.count = shared, own, number, count
+
+    def inputs(self, obs: Tensor) -> Tensor:
+        """The heads' inputs (N, ...) for observations (N, width), agents fastest."""
+        inputs = self.shared.inputs(obs).clone()
+        inputs[self.number::self.count] = self.own.inputs(obs[self.number::self.count])
+        return inputs
+
+
 class EquivariantSkip(nn.Module):
     """Logits that concern member i move with what is seen of member i, by one linear map shared over the members; zero at first.
 

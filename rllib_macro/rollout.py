@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import ray
+import torch
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
@@ -36,6 +37,19 @@ class Trajectories:
             inside = (self.following_at[:, 1] >= low) & (self.following_at[:, 1] < high)
             part["following_obs"] = self.following_obs[inside]
             part["following_at"] = self.following_at[inside] - self.following_at.new_tensor([0, low])
+        return Trajectories(**part)
+
+    def of_agent(self, number: int, count: int) -> Trajectories:
+        """One agent of each replica, of types with `count` agents: N shrinks to the number of replicas."""
+        part = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("obs", "chosen", "logp", "rewards", "cut"):
+            part[name] = part[name][:, number::count]
+        if self.penalty is not None and self.penalty.ndim == 3:
+            part["penalty"] = self.penalty[:, number::count]
+        if self.following_at is not None and self.following_obs is not None:
+            its = self.following_at[:, 1] % count == number
+            part["following_obs"] = self.following_obs[its]
+            part["following_at"] = torch.stack([self.following_at[its, 0], self.following_at[its, 1] // count], 1)
         return Trajectories(**part)
 
 

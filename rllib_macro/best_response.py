@@ -1,0 +1,206 @@
+"""How much could one type, or one agent, still gain by leaving the learned profile alone? A lower bound on epsilon, with its interval.
+
+A checkpoint's policies are restored, all but one are frozen, that one goes on learning with the run's own algorithm under the
+checkpoint's windows and Params, its entropy bonus fading to nothing. On validation seeds the best of several moments is kept (the
+checkpoint itself among them), and on fresh seeds it is compared with the unmodified profile, episode by episode under the same random
+numbers. Several training seeds give a t interval. Learning may miss a better deviation, so the gain is a lower bound, never an upper one.
+"""
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+from scipy import stats
+from torch import Tensor
+
+import envs
+from rllib_macro import evaluate, schedule
+from rllib_macro.config import Deviation, RunConfig
+from rllib_macro.env_runner import Player, make_batch, playing
+from rllib_macro.run import Run, RunError
+from rllib_macro.train import algorithm
+
+CONFIDENCE = 0.95
+MOMENTS = 8  # how often the deviation is tried on validation seeds while it learns
+TRAINING, VALIDATION, FRESH = 1_000_000, 2_000_000, 3_000_000  # offsets that keep the seeds of each purpose apart
+Watch = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a type, or an agent, gained by deviating. Rewards are raw means per period (and agent), `gain` is a lower bound on epsilon."""
+
+    deviator: str
+    checkpoint: int
+    profile: float  # reward of the unmodified profile on the fresh seeds
+    training_log: float  # the type's reward in the run's own log at the checkpoint
+    mismatch: bool  # profile and log differ by more than 4 standard errors and 2 percent
+    gain: float
+    ci_low: float
+    ci_high: float
+    share_of_training_gain: float  # gain over what training brought: profile less an untrained type among the trained others
+    gains: list[float]  # one for each training seed
+    episodes: int  # paired episodes for each training seed
+    iterations: int
+    verdict: str
+    bound: str = "lower bound on epsilon"
+
+
+def best_response(run: Run, deviator: str, *, checkpoint: int | None = None, iterations: int = 200, seeds: int = 5, episodes: int = 128,
+                  start: str = "checkpoint", label: str | None = None, watch: Watch | None = None) -> Result:
+    """Train the best response of a type ("firm") or of one agent ("firm_3") to a checkpoint's profile and measure its gain.
+
+    `start` is where the deviation begins: checkpoint (the frozen policy itself) or fresh (new weights). Writes
+    best_response/<deviator>/<label>/ into the run, by default label iteration_<checkpoint>; one that exists is refused.
+    """
+    type_, number = _deviator(run.config, deviator)
+    if seeds < 2:
+        raise RunError(f"a best response needs at least 2 training seeds for its interval, got {seeds}")
+    weights = run.weights(checkpoint)
+    k = run.checkpoints()[-1] if checkpoint is None else checkpoint
+    folder = run.path / "best_response" / deviator / (label or f"iteration_{k:06d}")
+    if folder.exists():
+        raise RunError(f"{folder} exists already; give this analysis another --label")
+    config = deviating(run.config, type_, number, k, iterations, run.path / "policies" / f"{type_}_{k:06d}.safetensors")
+    profile = evaluate.modules(run.config, weights)
+    found = []
+    for seed in range(seeds):
+        own = _train(config, weights, type_, seed, start, watch)
+        found.append((own, paired_gain(config, profile, own, type_, number, FRESH + seed, episodes)))
+    result = _result(run, config, profile, type_, deviator, k, [gain for _, gain in found], iterations)
+    _write(folder, result, type_, [own for own, _ in found])
+    return result
+
+
+def equilibrium(run: Run, *, watch: Watch | None = None, **options: Any) -> list[Result]:
+    """Best responses of all types that learn; the table also goes to best_response/equilibrium_<checkpoint>.json."""
+    types = [type_ for type_, policy in run.config.policies.items() if policy.rule is None]
+    results = [best_response(run, type_, watch=watch, **options) for type_ in types]
+    file = run.path / "best_response" / f"equilibrium_{options.get('label') or results[0].checkpoint}.json"
+    file.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    return results
+
+
+def interval(gains: Sequence[np.ndarray]) -> tuple[float, float, float]:
+    """Mean gain and its 95 % t interval over training seeds: each seed's mean of paired episodes is one independent observation."""
+    means = np.array([gain.mean() for gain in gains])
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
+    return float(means.mean()), float(means.mean() - half), float(means.mean() + half)
+
+
+def paired_gain(config: RunConfig, profile: Mapping[str, Any], own: Any, type_: str, number: int | None, seed: int, episodes: int) -> np.ndarray:
+    """What each of `episodes` fresh episodes pays the deviator more than the profile under the same random numbers: (episodes,)."""
+    before = episode_rewards(config.model_copy(update={"deviation": None}), profile, type_, number, seed, episodes)
+    after = episode_rewards(config, {**profile, type_: own}, type_, number, seed, episodes)
+    return after - before
+
+
+def episode_rewards(config: RunConfig, policies: Mapping[str, Any], type_: str, number: int | None, seed: int, episodes: int) -> np.ndarray:
+    """Mean reward per period of a type, or of one of its agents, in each of `episodes` replicas of one episode: (episodes,)."""
+    batch = make_batch(config, episodes, seed=seed)
+    player = Player(batch, playing(dict(policies), config), config.model_copy(update={"seed": seed}))
+    rollout, _ = player.play(batch.economy.periods(batch.p), 0)
+    rewards = rollout.types[type_].rewards.view(rollout.periods, episodes, batch.count[type_]).double().cpu().numpy()
+    return (rewards if number is None else rewards[:, :, number:number + 1]).mean((0, 2))
+
+
+def deviating(config: RunConfig, type_: str, number: int | None, k: int, iterations: int, weights: Path) -> RunConfig:
+    """The run's configuration with everything as it was at iteration k, and one type (or agent) learning alone for some iterations."""
+    now = schedule.plan(config, k)
+    policies = {t: p.model_copy(update={"train_during": ()}) for t, p in config.policies.items()}
+    settings = {"train_from": 0, "train_every": 1, "train_during": None, "lr": now.coefficients[type_]["lr"],
+                "entropy": ((0, now.coefficients[type_]["entropy"]), (max(1, iterations // 2), 0.0))}
+    policies[type_] = config.policies[type_].model_copy(update=settings)
+    params = {name: now.params.get(name, value) for name, value in config.params.items()}
+    deviation = None if number is None else Deviation(type=type_, agent=number, weights=str(weights))
+    return config.model_copy(update={
+        "policies": policies, "params": params, "windows": dict(now.windows), "deviation": deviation,
+        "stop": config.stop.model_copy(update={"iterations": iterations}),
+        "evaluation": config.evaluation.model_copy(update={"every": 0}),
+    })
+
+
+def _train(config: RunConfig, weights: Mapping[str, Mapping[str, Tensor]], type_: str, seed: int, start: str, watch: Watch | None) -> Any:
+    """The deviation that did best on validation seeds while it learned from one training seed, as a module."""
+    number = config.deviation.agent if config.deviation else None
+    config = config.model_copy(update={"seed": (config.seed + TRAINING + seed) % 2**63})
+    candidates: list[tuple[float, Any]] = []
+    with algorithm(config) as algo:
+        kept = {t: w for t, w in weights.items() if t != type_ or start == "checkpoint"}
+        algo.learner_group.set_weights({t: {name: x.numpy() for name, x in w.items()} for t, w in kept.items()})
+        algo.send_weights()
+        others = {t: copy.deepcopy(m) for t, m in algo.env_runner.module.items()}
+        moments = {round(config.stop.iterations * (i + 1) / MOMENTS) for i in range(MOMENTS)} | {0}
+        for iteration in range(config.stop.iterations + 1):
+            if iteration in moments and not (iteration == 0 and start == "fresh"):
+                own = copy.deepcopy(algo.env_runner.module[type_])
+                value = episode_rewards(config, {**others, type_: own}, type_, number, VALIDATION + seed, 256).mean()
+                candidates.append((float(value), own))
+                if watch:
+                    watch(f"{type_} deviates, seed {seed}, iteration {iteration}: {value:,.4g}")
+            if iteration < config.stop.iterations:
+                algo.train()
+    return max(candidates, key=lambda candidate: candidate[0])[1]
+
+
+def _result(run: Run, config: RunConfig, profile: Mapping[str, Any], type_: str, deviator: str, k: int, gains: list[np.ndarray],
+            iterations: int) -> Result:
+    number = config.deviation.agent if config.deviation else None
+    plain = config.model_copy(update={"deviation": None})
+    before = np.concatenate([episode_rewards(plain, profile, type_, number, FRESH + seed, len(gains[0])) for seed in range(len(gains))])
+    untrained = {**profile, type_: evaluate.modules(run.config)[type_]}
+    fresh = episode_rewards(plain, untrained, type_, None, FRESH, len(gains[0])).mean()
+    gain, low, high = interval(gains)
+    logged = _logged(run, type_, k)
+    error = before.std(ddof=1) / np.sqrt(len(before))
+    gap = abs(before.mean() - logged)
+    brought = before.mean() - fresh
+    return Result(deviator, k, float(before.mean()), logged, bool(gap > 4 * error and gap > 0.02 * abs(logged)) if number is None else False,
+                  gain, low, high, float(gain / brought) if brought > 0 else float("nan"), [float(g.mean()) for g in gains], len(gains[0]),
+                  iterations, _verdict(gain, low))
+
+
+def _verdict(gain: float, low: float) -> str:
+    if low > 0:
+        return "profitable deviation found"
+    return "no profitable deviation found" if gain <= 0 or low <= 0 else "undecided"
+
+
+def _logged(run: Run, type_: str, k: int) -> float:
+    """The type's mean reward over the five iterations up to k in the run's own log; nan where the run keeps none."""
+    try:
+        table = run.progress()
+    except RunError:
+        return float("nan")
+    rows = table[(table["iteration"] <= k) & (table["iteration"] > k - 5)]
+    return float(rows[f"reward/{type_}"].mean()) if len(rows) else float("nan")
+
+
+def _write(folder: Path, result: Result, type_: str, own: Sequence[Any]) -> None:
+    partial = folder.with_name(f".{folder.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    (partial / "result.json").write_text(json.dumps(asdict(result), indent=1))
+    for seed, module in enumerate(own):
+        save_file({name: x.contiguous() for name, x in module.state_dict().items()}, partial / f"{type_}_seed_{seed}.safetensors")
+    os.replace(partial, folder)
+
+
+def _deviator(config: RunConfig, deviator: str) -> tuple[str, int | None]:
+    """("firm", None) for a type, ("firm", 3) for an agent; RunError if there is no such learner."""
+    learners = [type_ for type_, policy in config.policies.items() if policy.rule is None]
+    if deviator in learners:
+        return deviator, None
+    type_, _, number = deviator.rpartition("_")
+    if type_ in learners and number.isdigit():
+        count = envs.load(config.economy).agents[type_].number(make_batch(config, 1).p)
+        if int(number) < count:
+            return type_, int(number)
+        raise RunError(f"there is no {deviator}: {type_} agents are numbered 0 to {count - 1}")
+    raise RunError(f"{deviator!r} is no type that learns in this run; choose one of {', '.join(learners)}, or an agent such as {learners[0]}_0")

@@ -3,7 +3,7 @@
 Grids, order of columns and scales: Curry et al. (2022), sections 2.1 to 2.3 of whose program fix the views `raw` and `digits`.
 """
 from envs.core.choices import levels, pick, product
-from envs.core.economy import Agent, Economy
+from envs.core.economy import Agent, Economy, Posted
 from envs.core.features import identity, own, public
 from envs.core.rules import constant
 from kernels import rbc
@@ -68,10 +68,10 @@ ECONOMY = Economy(
         "consumption": lambda s: s.sold.sum(-1),
         "exports": lambda s: s.exported.sum(-1),
         "hours": lambda s: s.labor.sum(-1) / s.budget.shape[-1],
-        "price": lambda s: s.price.mean(-1),
-        "wage": lambda s: s.wage.mean(-1),
-        "income_tax": lambda s: s.income_tax,
-        "corporate_tax": lambda s: s.corporate_tax,
+        "price": Posted(lambda s: s.price.mean(-1)),
+        "wage": Posted(lambda s: s.wage.mean(-1)),
+        "income_tax": Posted(lambda s: s.income_tax),
+        "corporate_tax": Posted(lambda s: s.corporate_tax),
         "capital": lambda s: s.capital.mean(-1),
         "gini": lambda s: gini(s.budget),
     },

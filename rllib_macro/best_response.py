@@ -95,19 +95,21 @@ def interval(gains: Sequence[np.ndarray]) -> tuple[float, float, float]:
     return float(means.mean()), float(means.mean() - half), float(means.mean() + half)
 
 
-def paired_gain(config: RunConfig, profile: Mapping[str, Any], own: Any, type_: str, number: int | None, seed: int, episodes: int) -> np.ndarray:
+def paired_gain(config: RunConfig, profile: Mapping[str, Any], own: Any, type_: str, number: int | None, seed: int,
+                episodes: int) -> np.ndarray:
     """What each of `episodes` fresh episodes pays the deviator more than the profile under the same random numbers: (episodes,)."""
     before = episode_rewards(config.model_copy(update={"deviation": None}), profile, type_, number, seed, episodes)
     after = episode_rewards(config, {**profile, type_: own}, type_, number, seed, episodes)
     return after - before
 
 
-def episode_rewards(config: RunConfig, policies: Mapping[str, Any], type_: str, number: int | None, seed: int, episodes: int) -> np.ndarray:
+def episode_rewards(config: RunConfig, policies: Mapping[str, Any], type_: str, number: int | None, seed: int,
+                    episodes: int) -> np.ndarray:
     """Mean reward per period of a type, or of one of its agents, in each of `episodes` replicas of one episode: (episodes,)."""
     batch = make_batch(config, episodes, seed=seed)
     player = Player(batch, playing(dict(policies), config), config.model_copy(update={"seed": seed}))
     rollout, _ = player.play(batch.economy.periods(batch.p), 0)
-    rewards = rollout.types[type_].rewards.view(rollout.periods, episodes, batch.count[type_]).double().cpu().numpy()
+    rewards = rollout.types[type_].rewards.view(rollout.periods, episodes, -1).double().cpu().numpy()
     return (rewards if number is None else rewards[:, :, number:number + 1]).mean((0, 2))
 
 
@@ -162,15 +164,10 @@ def _result(run: Run, config: RunConfig, profile: Mapping[str, Any], type_: str,
     error = before.std(ddof=1) / np.sqrt(len(before))
     gap = abs(before.mean() - logged)
     brought = before.mean() - fresh
-    return Result(deviator, k, float(before.mean()), logged, bool(gap > 4 * error and gap > 0.02 * abs(logged)) if number is None else False,
-                  gain, low, high, float(gain / brought) if brought > 0 else float("nan"), [float(g.mean()) for g in gains], len(gains[0]),
-                  iterations, _verdict(gain, low))
-
-
-def _verdict(gain: float, low: float) -> str:
-    if low > 0:
-        return "profitable deviation found"
-    return "no profitable deviation found" if gain <= 0 or low <= 0 else "undecided"
+    return Result(
+        deviator, k, float(before.mean()), logged, bool(number is None and gap > 4 * error and gap > 0.02 * abs(logged)), gain, low, high,
+        float(gain / brought) if brought > 0 else float("nan"), [float(of.mean()) for of in gains], len(gains[0]), iterations,
+        "profitable deviation found" if low > 0 else "no profitable deviation found")
 
 
 def _logged(run: Run, type_: str, k: int) -> float:
@@ -203,4 +200,5 @@ def _deviator(config: RunConfig, deviator: str) -> tuple[str, int | None]:
         if int(number) < count:
             return type_, int(number)
         raise RunError(f"there is no {deviator}: {type_} agents are numbered 0 to {count - 1}")
-    raise RunError(f"{deviator!r} is no type that learns in this run; choose one of {', '.join(learners)}, or an agent such as {learners[0]}_0")
+    known = ", ".join(learners)
+    raise RunError(f"{deviator!r} is no type that learns in this run; choose one of {known}, or an agent such as {learners[0]}_0")

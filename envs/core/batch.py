@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.core import rules as rules_
 from envs.core.choices import Head, Window
-from envs.core.economy import Economy, unknown
+from envs.core.economy import Economy, Posted, unknown
 from envs.core.features import Layout
 from kernels.core import launch, rng
 from kernels.core.arrays import Array, adjust, allocate, to_host
@@ -112,10 +112,12 @@ class Batch:
         """
         for type_ in self.economy.agents:
             self.decide(type_, choices.get(type_))
+        posted = {name: self.xp.array(measure(self.s)) for name, measure in self.economy.measures.items() if isinstance(measure, Posted)}
         self.kernel.draw_shocks(self.p, self.s, self.e, self.draws(SHOCKS))
         with launch.use(self.backend) if self.xp is np else contextlib.nullcontext():
             self.kernel.step(self.p, self.s, self.a, self.e, self.r)
-        self.measured = {name: self.xp.array(measure(self.s)) for name, measure in self.economy.measures.items()}  # a copy
+        self.measured = {name: posted[name] if name in posted else self.xp.array(measure(self.s))  # copies: the State changes
+                         for name, measure in self.economy.measures.items()}
         self.clock += 1
         self.age += 1
         rewards = {t: getattr(self.r, t).reshape(self.size, self.count[t]).copy() for t in self.economy.agents}

@@ -16,6 +16,16 @@ Measure = Callable[[Any], Array]  # State -> (B,)
 
 
 @dataclass(frozen=True)
+class Posted:
+    """A measure of the terms in force in a period: taken before the period is played, whose end announces the next terms."""
+
+    measure: Measure
+
+    def __call__(self, state: Any) -> Array:
+        return self.measure(state)
+
+
+@dataclass(frozen=True)
 class Agent:
     """One agent type: how many there are (a number or the name of a Param), what they see, what they choose."""
 

@@ -192,3 +192,13 @@ def test_option_numbers_may_come_as_floats():
 def test_uniform_random_play_reaches_every_option_equally_often():
     chosen = Batch(RBC, SMALL, 3000).random_choices("government")
     assert np.bincount(chosen.ravel(), minlength=36) == pytest.approx(np.full(36, 3000 / 36), rel=0.4)
+
+
+def test_terms_are_measured_as_they_were_in_force_and_flows_as_they_came_out():
+    terms = {"firm": "constant(price=1000, wage=22)", "government": "constant(income_tax=0.2, corporate_tax=0)"}
+    world = Batch(RBC, SMALL, rules={"consumer": "idle", **terms})
+    seen = []
+    for _ in range(3):
+        world.step({})
+        seen.append((world.measured["wage"][0], round(float(world.measured["income_tax"][0]), 6)))
+    assert seen == [(0, 0), (22, 0.2), (22, 0.2)]  # nothing is paid in the first quarter; over ten quarters the published 19.8 of 22

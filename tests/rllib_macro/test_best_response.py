@@ -23,7 +23,8 @@ replicas: 256
 features: raw
 policies:
   home: &p
-    {lr: 0.03, entropy: 0.02, epochs: 4, minibatches: 1, clip: 0.3, reward_scale: 100, gamma: 1.0, lambda: 1.0, grad_clip: null, network: {hidden: [8]}}
+    {lr: 0.03, entropy: 0.02, epochs: 4, minibatches: 1, clip: 0.3, reward_scale: 100, gamma: 1.0, lambda: 1.0, grad_clip: null,
+     network: {hidden: [8]}}
   foreign: *p
 """
 GRID = np.linspace(0, 60, 201)

@@ -17,6 +17,7 @@ MARKET = (
     public("income_tax"),
     public("corporate_tax"),
     public("period", scale=lambda p: 1 / p.horizon),
+    public("tfp", when="tfp_volatility"),
 )
 TERMS = tuple(own(name, scale=scale, transform=transform, views=("scaled",)) for name, scale, transform in (
     ("price", 1 / 2500, "linear"), ("wage", 1 / 44, "linear"), ("inventory", 1 / 4, "log1p"), ("rationed", 1, "linear")))

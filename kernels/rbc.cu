@@ -72,7 +72,7 @@ DEVICE void sell_abroad(const Params &p, const State &s) {
 DEVICE void produce(const Params &p, const State &s) {
   FOR_LANES(i, F) {
     real labor = s.labor[i] < p.labor_floor ? 0 : s.labor[i];
-    s.produced[i] = p.productivity * pow(s.capital[i], 1 - s.labor_share[i]) * pow(labor, s.labor_share[i]);
+    s.produced[i] = p.productivity * exp(*s.tfp) * pow(s.capital[i], 1 - s.labor_share[i]) * pow(labor, s.labor_share[i]);
     s.inventory[i] += s.produced[i] - s.sold[i] - s.exported[i];
   }
   BARRIER();
@@ -154,6 +154,12 @@ DEVICE void post_terms(const Params &p, const State &s, const Actions &a) {
   BARRIER();
 }
 
+// Log productivity of the next quarter.
+DEVICE void innovate(const Params &p, const State &s, const Shocks &e) {
+  FOR_LANES(lane, 1) *s.tfp = p.tfp_persistence * *s.tfp + *e.tfp;
+  BARRIER();
+}
+
 // One quarter, phase by phase.
 DEVICE void step(const Params &p, const State &s, const Actions &a, const Shocks &e, const Rewards &r) {
   afford(p, s, a);
@@ -166,4 +172,5 @@ DEVICE void step(const Params &p, const State &s, const Actions &a, const Shocks
   penalise_debt(p, s, r);
   value_welfare(p, s, r);
   post_terms(p, s, a);
+  innovate(p, s, e);
 }

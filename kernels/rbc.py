@@ -34,6 +34,9 @@ class Params:
                                 source="released program")
     theta_factor: float = param(1.0, "curriculum factor on theta, read at reset", low=0, source=SOURCE)
     productivity: float = param(0.01, "total factor productivity", symbol="A", low=0, source="released program")
+    tfp_persistence: float = param(0.9, "persistence of log productivity", symbol="rho", low=0, source="Kydland and Prescott (1982)")
+    tfp_volatility: float = param(0.0, "standard deviation of innovations to log productivity; 0: no shocks, as in 2022", symbol="sigma",
+                                  low=0, source="Kydland and Prescott (1982)")
     labor_share: tuple[float, ...] = param((0.2, 0.3, 0.4, 0.6, 0.8), "labour exponents, repeated over the firms", symbol="alpha",
                                            source="released program")
     initial_capital: tuple[float, ...] = param((5000.0, 10000.0), "capital levels, one for each equal group of firms", symbol="K_0",
@@ -73,6 +76,7 @@ class State:
     firm_budget: Array = per("F", unit="coins", doc="a firm's money, negative when in debt")
     capital: Array = per("F", unit="units", doc="a firm's capital")
     labor_share: Array = per("F", doc="labour exponent, constant")
+    tfp: Array = per(doc="log deviation of productivity from A this quarter, seen before anybody acts")
     basket: Array = per("C", "F", unit="units", doc="flow: what each consumer asks for and can pay")
     demand: Array = per("F", unit="units", doc="flow: sum of the baskets")
     labor: Array = per("F", unit="hours", doc="flow: hours worked at the firm")
@@ -103,7 +107,7 @@ class Actions:
 
 @dataclass(eq=False)
 class Shocks:
-    """None: all variation between replicas comes from actions."""
+    tfp: Array = per(doc="innovation to log productivity of the next quarter; zero unless tfp_volatility is positive")
 
 
 @dataclass(eq=False)
@@ -127,7 +131,8 @@ def initial_state(p: Params, replicas: int, xp: ModuleType = np, draws: Draws | 
 
 
 def draw_shocks(p: Params, s: State, e: Shocks, draws: Draws) -> None:
-    """Nothing: the economy is deterministic."""
+    """Innovations to log productivity, normal with standard deviation tfp_volatility; none by default."""
+    e.tfp[...] = p.tfp_volatility * draws.normal(0, 1)[:, 0] if p.tfp_volatility else 0
 
 
 @kernel("rbc.cu")
@@ -143,6 +148,7 @@ def step(p: Params, s: State, a: Actions, e: Shocks, r: Rewards) -> None:
     penalise_debt(p, s, r)
     value_welfare(p, s, r)
     post_terms(p, s, a)
+    innovate(p, s, e)
 
 
 @kernel("rbc.cu")
@@ -191,10 +197,10 @@ def sell_abroad(p: Params, s: State) -> None:
 
 @kernel("rbc.cu")
 def produce(p: Params, s: State) -> None:
-    """Y_i = A K_i^(1 - alpha_i) L_i^alpha_i goes on the shelf. Writes produced, inventory."""
+    """Y_i = A exp(z) K_i^(1 - alpha_i) L_i^alpha_i goes on the shelf. Writes produced, inventory."""
     xp = namespace(s)
     labor = xp.where(s.labor < p.labor_floor, 0, s.labor)
-    s.produced[...] = p.productivity * s.capital ** (1 - s.labor_share) * labor**s.labor_share
+    s.produced[...] = p.productivity * xp.exp(s.tfp)[:, None] * s.capital ** (1 - s.labor_share) * labor**s.labor_share
     s.inventory += s.produced - s.sold - s.exported
 
 
@@ -255,6 +261,12 @@ def post_terms(p: Params, s: State, a: Actions) -> None:
     s.price[...], s.wage[...] = a.price, a.wage
     s.income_tax[...], s.corporate_tax[...] = a.income_tax, a.corporate_tax
     s.period += 1
+
+
+@kernel("rbc.cu")
+def innovate(p: Params, s: State, e: Shocks) -> None:
+    """Log productivity of the next quarter: z' = rho z + e. Writes tfp."""
+    s.tfp[...] = p.tfp_persistence * s.tfp + e.tfp
 
 
 def _goods(p: Params, before: State, after: State) -> Array:

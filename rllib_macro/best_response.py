@@ -117,7 +117,7 @@ def deviating(config: RunConfig, type_: str, number: int | None, k: int, iterati
     """The run's configuration with everything as it was at iteration k, and one type (or agent) learning alone for some iterations."""
     now = schedule.plan(config, k)
     policies = {t: p.model_copy(update={"train_during": ()}) for t, p in config.policies.items()}
-    settings = {"train_from": 0, "train_every": 1, "train_during": None, "lr": now.coefficients[type_]["lr"],
+    settings = {"train_from": 0, "train_every": 1, "train_during": None, "train_cycle": None, "lr": now.coefficients[type_]["lr"],
                 "entropy": ((0, now.coefficients[type_]["entropy"]), (max(1, iterations // 2), 0.0))}
     policies[type_] = config.policies[type_].model_copy(update=settings)
     params = {name: now.params.get(name, value) for name, value in config.params.items()}

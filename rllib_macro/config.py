@@ -49,6 +49,13 @@ def _intervals(pairs: tuple) -> tuple:
     return pairs
 
 
+def _cyclic(cycle: tuple) -> tuple:
+    length, (start, end) = cycle
+    if not start < end <= length:
+        raise _must_be("[length, [start, end]] with start before end and end at most length")
+    return cycle
+
+
 def _not_negative(schedule: "Schedule") -> "Schedule":
     if isinstance(schedule, Exponential):
         lowest = max(min(schedule.from_, schedule.to), -inf if schedule.floor is None else schedule.floor)
@@ -210,6 +217,9 @@ class Policy(Part):
     train_during: Annotated[tuple[tuple[Index, Index], ...], AfterValidator(_intervals)] | None = Field(
         default=None, description="Iterations in which the type trains, [[start, end], ...], ends excluded; replaces the two above."
     )
+    train_cycle: Annotated[tuple[Count, tuple[Index, Index]], AfterValidator(_cyclic)] | None = Field(
+        default=None, description="[m, [a, b]]: of the iterations k allowed above, only those with a <= k mod m < b; null: all of them."
+    )
     network: Network = Field(default=Network(), description="The network of the type.")
 
 
@@ -311,7 +321,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def from_text(text: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in a YAML string; named after its economy unless it has a name."""
-    return from_dict(_mapping(text, "the text"), overrides)
+    return from_dict(mapping(text, "the text"), overrides)
 
 
 def from_dict(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
@@ -385,7 +395,7 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the configuration file {path} ({reason}); give the path of a YAML file") from None
-    data = _mapping(text, str(path))
+    data = mapping(text, str(path))
     if "extends" not in data:
         return data
     base = data.pop("extends")
@@ -397,6 +407,8 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
 
 
 # --- YAML -------------------------------------------------------------------------------------------------------------
+
+MOST_VALUES = 100_000  # in one file; anchors could make billions of a few lines
 
 
 class _Loader(yaml.SafeLoader):
@@ -435,7 +447,10 @@ def _parse(text: str, source: str) -> Any:
         loader = _Loader(text)
         loader.name = source  # marks, and so errors, name it
         loader.deep_construct = True  # refuses a value that contains itself
-        return loader.get_single_data()
+        data = loader.get_single_data()
+        if _size(data, {}) > MOST_VALUES:
+            raise ConfigError(f"{source} repeats its anchors until it holds more than {MOST_VALUES:,} values; write fewer")
+        return data
     except ConfigError:
         raise
     except yaml.MarkedYAMLError as problem:
@@ -447,7 +462,17 @@ def _parse(text: str, source: str) -> Any:
     raise ConfigError(f"cannot read {place} as YAML ({reason}); correct it there")
 
 
-def _mapping(text: str, source: str) -> dict[str, Any]:
+def _size(data: Any, known: dict[int, int]) -> int:
+    """How many values `data` holds once its anchors are written out; each object is looked at once."""
+    if not isinstance(data, (dict, list)):
+        return 1
+    if id(data) not in known:
+        known[id(data)] = 1 + sum(_size(value, known) for value in (data.values() if isinstance(data, dict) else data))
+    return known[id(data)]
+
+
+def mapping(text: str, source: str) -> dict[str, Any]:
+    """What a YAML text says at its top level, read safely; ConfigError, with a place in `source`, if that is not keys and values."""
     data = _parse(text, source)
     if not isinstance(data, dict):
         raise ConfigError(f"{source} must hold keys and values such as 'economy: rbc', got {_show(data)}")

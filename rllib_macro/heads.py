@@ -42,6 +42,7 @@ class Heads:
         self.groups = list(_group(self.heads, self.widths))
         self.continuous = any(head.options == 0 for head in heads)
         self.table = None if self.continuous else categorical.layout(tuple(head.options for head in heads))
+        self.backend = "numpy" if launch.native_problem() else "native"
 
     # -- playing
 
@@ -50,7 +51,8 @@ class Heads:
         if self.table is not None:
             if uniform is None:
                 uniform = torch.rand(len(inputs), len(self.heads), generator=generator, device=inputs.device)
-            return _draw_categorical(self.table, inputs, uniform)
+            with launch.use(self.backend):
+                return _draw_categorical(self.table, inputs, uniform)
         drawn = torch.empty(len(inputs), len(self.heads), device=inputs.device)
         for group in self.groups:
             part = inputs[:, group.low:group.high].unflatten(1, (group.last - group.first, -1))
@@ -96,8 +98,7 @@ def _draw_categorical(table: categorical.Params, logits: Tensor, uniform: Tensor
     option = torch.empty(len(logits), table.n_heads, dtype=torch.int32, device=logits.device)
     logp = torch.empty(len(logits), device=logits.device)
     arrays = [_shared(tensor) for tensor in (logits.contiguous(), uniform, option, logp)]
-    with launch.use("native" if launch.native_problem() is None else "numpy"):
-        categorical.draw(*categorical.tables(table, *arrays))
+    categorical.draw(*categorical.tables(table, *arrays))
     return option, logp
 
 

@@ -37,12 +37,21 @@ def plan(config: RunConfig, k: int) -> Plan:
 
 
 def trains(policy: Policy, k: int) -> bool:
-    """Whether a type trains in iteration k: never by a rule; within train_during if given; else from train_from, every train_every."""
-    if policy.rule is not None:
+    """Whether a type trains in iteration k: never by a rule; within train_during if given, else from train_from, every train_every; and of
+    these iterations in those whose place in train_cycle is its turn.
+    """
+    if policy.rule is not None or not _its_turn(policy, k):
         return False
     if policy.train_during is not None:
         return any(start <= k < end for start, end in policy.train_during)
     return k >= policy.train_from and k % policy.train_every == 0
+
+
+def _its_turn(policy: Policy, k: int) -> bool:
+    if policy.train_cycle is None:
+        return True
+    length, (start, end) = policy.train_cycle
+    return start <= k % length < end
 
 
 @overload
@@ -88,6 +97,9 @@ def _events(config: RunConfig) -> Iterator[tuple[int, str]]:
                 yield end, f"{kind} pauses"
         elif policy.rule is None:
             yield policy.train_from, f"{kind} learns"
+        if policy.rule is None and policy.train_cycle is not None:
+            length, (start, end) = policy.train_cycle
+            yield 0, f"{kind} takes turns: {start} to {end - 1} of every {length} iterations"
     for name, given in {**config.windows, **config.params}.items():
         if isinstance(given, Exponential):
             yield given.start or 0, f"{name} moves from {given.from_:g} towards {given.to:g}"

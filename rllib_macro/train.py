@@ -95,10 +95,7 @@ def _loop(run: Run, algo: Any, progress: Progress, watch: Watch | None) -> None:
     config, started = run.config, time.perf_counter()
     try:
         while algo.iteration < config.stop.iterations:
-            row = _row(algo.train(), config, time.perf_counter() - started)
-            if config.evaluation.every and algo.iteration % config.evaluation.every == 0:
-                outcome = evaluate.play(config, _playing(algo), iteration=algo.iteration)
-                row |= {f"evaluation/{type_}": sum(of) / len(of) for type_, of in outcome.rewards.items()}
+            row = iterate(algo, config, started)
             progress.write(row)
             if watch:
                 watch(row)
@@ -116,6 +113,15 @@ def _loop(run: Run, algo: Any, progress: Progress, watch: Watch | None) -> None:
         raise RunError(f"{error}; the state before it is saved in {folder}") from error
     finally:
         progress.close()
+
+
+def iterate(algo: Any, config: RunConfig, started: float) -> dict[str, float]:
+    """Train one iteration; its row of progress.csv, an evaluation included where one is due. `started` is on time.perf_counter's clock."""
+    row = _row(algo.train(), config, time.perf_counter() - started)
+    if config.evaluation.every and algo.iteration % config.evaluation.every == 0:
+        outcome = evaluate.play(config, _playing(algo), iteration=algo.iteration)
+        row |= {f"evaluation/{type_}": sum(of) / len(of) for type_, of in outcome.rewards.items()}
+    return row
 
 
 def _playing(algo: Any) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Batch:
         self.age = np.zeros(size, np.int64)  # periods played in the running episode
         self.keep_final = keep_final or economy.endless
         self.final: dict[str, Array] | None = None
+        self.impulses: dict[str, tuple[int, float]] = {}  # shock -> (period of an episode, what is added to its draw there)
         self.measured: dict[str, Array] = {}  # the economy's measures (B,) after the last step, before any reset
 
     # -- what may change between episodes
@@ -114,6 +115,8 @@ class Batch:
             self.decide(type_, choices.get(type_))
         posted = {name: self.xp.array(measure(self.s)) for name, measure in self.economy.measures.items() if isinstance(measure, Posted)}
         self.kernel.draw_shocks(self.p, self.s, self.e, self.draws(SHOCKS))
+        for name, (period, size) in self.impulses.items():
+            getattr(self.e, name)[self.xp.asarray(self.age == period)] += size
         with launch.use(self.backend) if self.xp is np else contextlib.nullcontext():
             self.kernel.step(self.p, self.s, self.a, self.e, self.r)
         self.measured = {name: posted[name] if name in posted else self.xp.array(measure(self.s))  # copies: the State changes

@@ -28,11 +28,13 @@ class Feature:
     transform: str = "linear"
     digits: bool = False
     views: tuple[str, ...] = VIEWS
+    when: str | None = None  # a Param that must not be zero for the feature to be there
 
 
-def public(name: str, *, scale: Scale = 1.0, transform: str = "linear", digits: bool = False, views: tuple[str, ...] = VIEWS) -> Feature:
-    """A State field of shape (B,) or (B, k), the same for every agent: 1 or k columns."""
-    return Feature(name, "public", scale, transform, digits, views)
+def public(name: str, *, scale: Scale = 1.0, transform: str = "linear", digits: bool = False, views: tuple[str, ...] = VIEWS,
+           when: str | None = None) -> Feature:
+    """A State field of shape (B,) or (B, k), the same for every agent: 1 or k columns. `when` names a Param: if it is 0, none of them."""
+    return Feature(name, "public", scale, transform, digits, views, when)
 
 
 def own(name: str, *, scale: Scale = 1.0, transform: str = "linear", digits: bool = False, views: tuple[str, ...] = VIEWS) -> Feature:
@@ -79,7 +81,7 @@ class Layout:
         self.count, self.columns = count, list[Column]()
         self.blocks: list[tuple[Feature, slice, float, str]] = []
         for feature in features:
-            if view in feature.views:
+            if view in feature.views and (feature.when is None or getattr(p, feature.when)):
                 self._add(feature, view, p, state)
         self.width = len(self.columns)
 

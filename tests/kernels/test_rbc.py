@@ -297,6 +297,18 @@ def test_the_first_quarter_is_the_published_one():
 
 # -- what must always hold
 
+def test_productivity_returns_to_its_mean_after_a_shock_and_raises_output_in_proportion():
+    p, s, a, e, r = village(hours=400.0, capital=16.0, labor_share=(0.5,), tfp_persistence=0.5)
+    e.tfp[...] = np.log(2)
+    rbc.step(p, s, a, e, r)
+    assert s.produced[0, 0] == approx(0.01 * 4 * 800**0.5)  # seen now, at work next quarter
+    e.tfp[...] = 0
+    rbc.step(p, s, a, e, r)
+    assert s.tfp[0] == approx(0.5 * np.log(2))
+    rbc.produce(p, s)
+    assert s.produced[0, 0] / s.capital[0, 0] ** 0.5 == approx(2**0.5 * 0.01 * 800**0.5)
+
+
 @pytest.mark.parametrize(("broken", "plant"), [
     ("goods", lambda s: s.inventory.__iadd__(0.001)), ("goods", lambda s: s.sold.__imul__(1.001)),
     ("money", lambda s: s.budget.__iadd__(1)), ("money", lambda s: s.firm_budget.__iadd__(1)),

@@ -40,12 +40,12 @@ class Result:
     deviator: str
     checkpoint: int
     profile: float  # reward of the unmodified profile on the fresh seeds
-    training_log: float  # the type's reward in the run's own log at the checkpoint
+    training_log: float | None  # the type's reward in the run's own log at the checkpoint
     mismatch: bool  # profile and log differ by more than 4 standard errors and 2 percent
     gain: float
     ci_low: float
     ci_high: float
-    share_of_training_gain: float  # gain over what training brought: profile less an untrained type among the trained others
+    share_of_training_gain: float | None  # gain over what training brought: profile less an untrained type among the trained others
     gains: list[float]  # one for each training seed
     episodes: int  # paired episodes for each training seed
     iterations: int
@@ -162,22 +162,22 @@ def _result(run: Run, config: RunConfig, profile: Mapping[str, Any], type_: str,
     gain, low, high = interval(gains)
     logged = _logged(run, type_, k)
     error = before.std(ddof=1) / np.sqrt(len(before))
-    gap = abs(before.mean() - logged)
+    off = logged is not None and abs(before.mean() - logged) > max(4 * error, 0.02 * abs(logged))
     brought = before.mean() - fresh
     return Result(
-        deviator, k, float(before.mean()), logged, bool(number is None and gap > 4 * error and gap > 0.02 * abs(logged)), gain, low, high,
-        float(gain / brought) if brought > 0 else float("nan"), [float(of.mean()) for of in gains], len(gains[0]), iterations,
+        deviator, k, float(before.mean()), logged, bool(number is None and off), gain, low, high,
+        float(gain / brought) if brought > 0 else None, [float(of.mean()) for of in gains], len(gains[0]), iterations,
         "profitable deviation found" if low > 0 else "no profitable deviation found")
 
 
-def _logged(run: Run, type_: str, k: int) -> float:
-    """The type's mean reward over the five iterations up to k in the run's own log; nan where the run keeps none."""
+def _logged(run: Run, type_: str, k: int) -> float | None:
+    """The type's mean reward over the five iterations up to k in the run's own log; None where the run keeps none."""
     try:
         table = run.progress()
     except RunError:
-        return float("nan")
+        return None
     rows = table[(table["iteration"] <= k) & (table["iteration"] > k - 5)]
-    return float(rows[f"reward/{type_}"].mean()) if len(rows) else float("nan")
+    return float(rows[f"reward/{type_}"].mean()) if len(rows) else None
 
 
 def _write(folder: Path, result: Result, type_: str, own: Sequence[Any]) -> None:

@@ -424,6 +424,10 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)  # leaves every merged key as often as it was merged, and the last one counts
+        node.value = list({key.value if isinstance(key.value, str) else id(key): (key, value) for key, value in node.value}.values())
+
 
 class _Dumper(yaml.SafeDumper):
     """Safe YAML that quotes text which _Loader would read as a number."""

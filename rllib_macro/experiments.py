@@ -46,7 +46,7 @@ def impulse(config: RunConfig, policies: Mapping[str, Any], shock: str, size: fl
 
 def compare(config: RunConfig, policies: Mapping[str, Any], type_: str, rules: Sequence[str], *, seeds: Sequence[int] | None = None,
             replicas: int | None = None) -> list[dict[str, Any]]:
-    """Rewards and measures when a type follows each of some rules, behaviour of the others fixed: a row for the learned policy and each rule.
+    """Rewards and measures when a type follows each of some rules, the others' behaviour fixed: a row for learned play and for each rule.
 
     `gain` is each type's reward less that under the learned policy, with a 95 % t interval over the paired seeds.
     """

@@ -117,9 +117,16 @@ class Run:
         for iteration in self.checkpoints()[:-keep] if keep else []:
             shutil.rmtree(self.path / "checkpoints" / _folder(iteration))
 
+    def saved(self) -> list[int]:
+        """Iterations whose policies are kept for every type that learns, in order; an imported run has them without checkpoints."""
+        types = [type_ for type_, policy in self.config.policies.items() if policy.rule is None]
+        kept = [{int(number) for file in (self.path / "policies").glob(f"{type_}_*.safetensors")
+                 if (number := file.stem.removeprefix(f"{type_}_")).isdecimal()} for type_ in types]
+        return sorted(set.intersection(*kept)) if kept else []
+
     def weights(self, iteration: int | None = None) -> dict[str, dict[str, Tensor]]:
         """{type: {name: tensor}} of a saved iteration, the newest if none is named."""
-        have = self.checkpoints()
+        have = self.checkpoints() or self.saved()
         iteration = have[-1] if iteration is None and have else iteration
         found = {}
         for type_, policy in self.config.policies.items():

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 import envs
 from kernels.core import launch
-from rllib_macro import __main__ as cli
+from rllib_macro import __main__ as program
+from rllib_macro import terminal as cli
 from rllib_macro import bench, check, config, plots, report, train
 from rllib_macro.run import Run
 from tests.rllib_macro.tiny import GOLDEN
@@ -35,7 +36,7 @@ evaluation: {replicas: 2, seeds: [1, 2]}
 
 def run(*arguments):
     """The result of a command: exit_code, stdout, stderr."""
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(program.app, [str(argument) for argument in arguments])
 
 
 def output(*arguments):

@@ -40,6 +40,6 @@ def test_a_corporate_tax_moves_money_from_firms_to_consumers_budgets():
     config = tiny("policies.firm.rule=constant(price=1000, wage=0)", "policies.consumer.rule=constant(demand=1, hours=1040, employer=0)")
     rows = experiments.compare(config, evaluate.modules(config), "government", [
         "constant(income_tax=0, corporate_tax=0)", "constant(income_tax=0, corporate_tax=1)"], seeds=[0, 1], replicas=2)
-    assert [row["rule"] for row in rows] == ["learned", "constant(income_tax=0, corporate_tax=0)", "constant(income_tax=0, corporate_tax=1)"]
+    assert [row["rule"].count("corporate_tax=1") for row in rows] == [0, 0, 1]
     assert rows[1]["rewards"]["firm"] > rows[2]["rewards"]["firm"]
     assert rows[2]["gain"]["firm"]["mean"] == pytest.approx(rows[2]["rewards"]["firm"] - rows[0]["rewards"]["firm"])

@@ -63,7 +63,7 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
     learners = [type_ for type_, policy in run.policies.items() if policy.rule is None]
     trained = [type_ for type_ in learners if run.policies[type_].train_during != ()]
     specs = {type_: RLModuleSpec(module_class=MacroModule,
-                                 model_config=model_config(run.policies[type_].network, sample.heads[type_], sample.layout[type_]))
+                                 model_config=model_config(run, type_, sample.heads[type_], sample.layout[type_]))
              for type_ in learners}
     r = run.resources
     config = (

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 import envs
@@ -19,14 +18,13 @@ BASELINES = ("untrained", "random", "idle")
 
 
 def modules(config: RunConfig, weights: Mapping[str, Mapping[str, Tensor]] | None = None) -> dict[str, MacroModule]:
-    """The run's policies for playing: with the given weights, or as they were before training."""
+    """The run's policies for playing: with the given weights, or with those that training starts from."""
     batch, spaces = make_batch(config, 1), run_spaces(config)
     built: dict[str, MacroModule] = {}
-    torch.manual_seed(config.seed)
     for type_, policy in config.policies.items():
         if policy.rule is None:
             module = MacroModule(observation_space=spaces[type_][0], action_space=spaces[type_][1],
-                                 model_config=model_config(policy.network, batch.heads[type_], batch.layout[type_]))
+                                 model_config=model_config(config, type_, batch.heads[type_], batch.layout[type_]))
             if weights is not None:
                 module.load_state_dict(weights[type_])
             built[type_] = module.to("cuda" if config.device == "cuda" else "cpu").eval()

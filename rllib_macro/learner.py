@@ -45,7 +45,6 @@ class MacroLearner(TorchLearner):
     def build(self) -> None:
         self.run_config = from_dict(self.config.run)
         set_up_torch(self.run_config)
-        torch.manual_seed(self.run_config.seed)  # initial weights depend on the run's seed alone
         super().build()
         self._learner_connector = None  # rollouts need no connectors
         self.world = torch.distributed.get_world_size() if self.config.num_learners > 1 else 1

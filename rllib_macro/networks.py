@@ -12,16 +12,23 @@ from torch import Tensor, nn
 
 from envs.core.choices import Head
 from envs.core.features import Layout
-from rllib_macro.config import Network
+from kernels.core import rng
+from rllib_macro.config import Network, RunConfig
 from rllib_macro.heads import Heads
 
+WEIGHTS = 30  # purpose of the random keys of first weights
 ACTIVATION = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 class MacroModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
-    """One agent type's policy and value. `model_config` is what `model_config(...)` returns."""
+    """One agent type's policy and value. `model_config` is what `model_config(...)` returns; its seed alone decides the first weights."""
 
     def setup(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.model_config["seed"])
+            self._build()
+
+    def _build(self) -> None:
         network, config = Network(**self.model_config["network"]), self.model_config
         self.heads = Heads([Head(*head) for head in config["heads"]])
         width = config["width"]
@@ -112,8 +119,9 @@ class EquivariantSkip(nn.Module):
         return torch.cat(pieces, 1)
 
 
-def model_config(network: Network, heads: Sequence[Head], layout: Layout) -> dict[str, Any]:
-    """What a MacroModule is built from, as plain data that travels to other processes and into checkpoints."""
+def model_config(run: RunConfig, type_: str, heads: Sequence[Head], layout: Layout) -> dict[str, Any]:
+    """What a MacroModule is built from, as plain data that travels to other processes."""
+    network, number = run.policies[type_].network, list(run.policies).index(type_)
     columns: list[list[int]] = []
     if network.equivariant:
         seen = [layout.where(name) for name in network.equivariant.sees]
@@ -122,7 +130,7 @@ def model_config(network: Network, heads: Sequence[Head], layout: Layout) -> dic
                              + ", ".join(f"{n} has {len(c)}" for n, c in zip(network.equivariant.sees, seen, strict=True)))
         columns = [list(member) for member in zip(*seen, strict=True)]
     return {"network": network.model_dump(by_alias=True), "heads": [(h.choice, h.options) for h in heads], "width": layout.width,
-            "columns": columns}
+            "columns": columns, "seed": rng.key(run.seed, WEIGHTS, number)[0]}
 
 
 def _trunk(width: int, network: Network) -> nn.Sequential:

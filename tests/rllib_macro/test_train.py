@@ -1,5 +1,9 @@
 """Training writes a run folder, goes on bit for bit after an interruption, and never overwrites what is there."""
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -11,12 +15,14 @@ from safetensors.torch import load_file
 from kernels.core import launch
 from rllib_macro import train
 from rllib_macro.env_runner import BatchedEnvRunner
+from rllib_macro.evaluate import modules
 from rllib_macro.learner import MacroLearner
 from rllib_macro.run import Progress, Run, RunError
 from rllib_macro.store import StoreError, load_tree, save_tree
-from tests.rllib_macro.tiny import tiny
+from tests.rllib_macro.tiny import TINY, tiny
 
 pytestmark = pytest.mark.xdist_group("ray")
+ROOT = Path(__file__).parents[2]
 TYPES = ("consumer", "firm", "government")
 
 
@@ -53,6 +59,22 @@ def test_a_run_folder_holds_what_later_commands_need(uninterrupted):
     assert table["learn/firm/lr"].isna().tolist() == [True, False, False, False]
     assert json.loads((path / "params.json").read_text())["economy_version"] == 1
     assert Run.open(path).config == uninterrupted.config
+
+
+def test_training_starts_from_the_weights_that_the_untrained_baseline_plays():
+    config = tiny()
+    with train.algorithm(config) as algo:
+        started = {f"{t}/{n}": x for t, m in algo.learner_group._learner.modules.items() for n, x in m.state_dict().items()}
+    assert same(started, {f"{t}/{n}": x for t, m in modules(config).items() for n, x in m.state_dict().items()})
+
+
+def test_the_same_seed_gives_the_same_run_in_every_process(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    for hashing in ("1", "2"):
+        command = [sys.executable, "-m", "rllib_macro", "train", str(tmp_path / "tiny.yaml"), f"name=hash{hashing}", "stop.iterations=1",
+                   "--runs", str(tmp_path)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": hashing})
+    assert same(*(weights(Run.open(tmp_path / f"hash{hashing}"), 1) for hashing in ("1", "2")))
 
 
 @pytest.mark.parametrize("interrupted_after", [1, 3])

@@ -1,0 +1,39 @@
+"""The notebooks run from top to bottom wherever Jupyter starts them, leave nothing behind, and are stored without outputs."""
+
+import tempfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "tutorials").glob("*.ipynb"))
+CELL_SECONDS = 300  # of the slowest cell on a busy machine; alone on a core a whole notebook takes less than a minute
+
+
+def test_the_tutorials_are_here():
+    assert [file.stem for file in NOTEBOOKS] == ["01_describe_and_play", "02_train_rbc"]
+
+
+@pytest.mark.parametrize(("name", "start"), [
+    ("01_describe_and_play", "."),
+    ("01_describe_and_play", "tutorials"),
+    pytest.param("02_train_rbc", "tutorials", marks=pytest.mark.xdist_group("ray")),
+])
+def test_a_notebook_runs_from_top_to_bottom(name, start, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # a socket's path must be short
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    runs = set((ROOT / "runs").glob("*"))
+    notebook = nbformat.read(ROOT / "tutorials" / f"{name}.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(ROOT / start)}}).execute()
+    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert set((ROOT / "runs").glob("*")) == runs
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_is_stored_without_outputs(file):
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    assert not [cell.id for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
+    assert notebook.metadata.kernelspec.name == "python3"

@@ -25,7 +25,7 @@ from rllib_macro import evaluate, schedule
 from rllib_macro.config import Deviation, RunConfig
 from rllib_macro.env_runner import Player, make_batch, playing
 from rllib_macro.run import Run, RunError
-from rllib_macro.train import algorithm
+from rllib_macro.train import algorithm, session
 
 CONFIDENCE = 0.95
 MOMENTS = 8  # how often the deviation is tried on validation seeds while it learns
@@ -71,9 +71,10 @@ def best_response(run: Run, deviator: str, *, checkpoint: int | None = None, ite
     config = deviating(run.config, type_, number, k, iterations, run.path / "policies" / f"{type_}_{k:06d}.safetensors")
     profile = evaluate.modules(run.config, weights)
     found = []
-    for seed in range(seeds):
-        own = _train(config, weights, type_, seed, start, watch)
-        found.append((own, paired_gain(config, profile, own, type_, number, FRESH + seed, episodes)))
+    with session(config):
+        for seed in range(seeds):
+            own = deviation(config, weights, type_, seed, start, watch)
+            found.append((own, paired_gain(config, profile, own, type_, number, FRESH + seed, episodes)))
     result = _result(run, config, profile, type_, deviator, k, [gain for _, gain in found], iterations)
     _write(folder, result, type_, [own for own, _ in found])
     return result
@@ -129,7 +130,8 @@ def deviating(config: RunConfig, type_: str, number: int | None, k: int, iterati
     })
 
 
-def _train(config: RunConfig, weights: Mapping[str, Mapping[str, Tensor]], type_: str, seed: int, start: str, watch: Watch | None) -> Any:
+def deviation(config: RunConfig, weights: Mapping[str, Mapping[str, Tensor]], type_: str, seed: int, start: str = "checkpoint",
+              watch: Watch | None = None) -> Any:
     """The deviation that did best on validation seeds while it learned from one training seed, as a module."""
     number = config.deviation.agent if config.deviation else None
     config = config.model_copy(update={"seed": (config.seed + TRAINING + seed) % 2**63})

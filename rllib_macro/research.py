@@ -91,6 +91,21 @@ def compare(
             f"{number(row['gain'][type]['high'])})") for row in rows], right=True)
 
 
+def check_best_response(as_json: bool) -> None:
+    """Coverage of intervals, share of planted deviations found, share of equilibria left in peace; exit code 1 below 90 %."""
+    from rllib_macro import self_check
+    found = self_check.coverage(watch=_watch)
+    if as_json:
+        emit(asdict(found))
+    else:
+        shares = (("intervals that hold the exact gain", found.covered), ("planted deviations found", found.found),
+                  ("equilibria left in peace", found.left_in_peace))
+        table(f"{found.repetitions} repetitions, {found.deviations} trained deviations worth {number(found.mean_exact_gain)} "
+              f"of {number(found.possible_gain)} coins", ("nominal 95 % intervals", "share"),
+              [(name, f"{100 * share:.1f} %") for name, share in shares], right=True)
+    raise typer.Exit(int(min(found.covered, found.found, found.left_in_peace) < 0.9))
+
+
 def _opened(run: Any) -> Any:
     from rllib_macro.run import Run
     with asked():

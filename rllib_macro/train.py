@@ -62,14 +62,23 @@ def algorithm(config: RunConfig) -> Iterator[Any]:
     """A MacroPPO of a checked configuration, with Ray started if it was not, both stopped at the end."""
     from rllib_macro.algorithm import algorithm_config
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # its hints are about choices that are made here, not by the user
+    with session(config):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            algo = algorithm_config(config).build_algo()
+        try:
+            yield algo
+        finally:
+            algo.stop()
+
+
+@contextmanager
+def session(config: RunConfig | None = None) -> Iterator[None]:
+    """Within the block Ray runs; it is stopped at the end if it was not running before."""
     started = start_ray(config)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        algo = algorithm_config(config).build_algo()
     try:
-        yield algo
+        yield
     finally:
-        algo.stop()
         if started:
             ray.shutdown()
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -13,7 +14,7 @@ from envs.core.choices import Head, Window
 from envs.core.economy import Economy, Posted, unknown
 from envs.core.features import Layout
 from kernels.core import launch, rng
-from kernels.core.arrays import Array, adjust, allocate, to_host
+from kernels.core.arrays import Array, adjust, allocate, needed, to_host
 
 SHOCKS, STARTS, RANDOM_PLAY, RULES = 1, 2, 3, 4  # purposes: each has its own key, so that none of their draws are related
 
@@ -35,6 +36,7 @@ class Batch:
         self.p = check_params(params if params is not None else economy.kernel.Params())
         if size < 1:
             raise ValueError(f"replicas must be at least 1, got {size}")
+        require_memory(economy, self.p, size, real)
         self.size, self.seed, self.real, self.first, self.features = size, seed, real, first, features
         self.xp, self.backend = _choose(device, backend, economy)
         self.windows: dict[str, dict[str, Window]] = {type_: {} for type_ in economy.agents}
@@ -200,6 +202,14 @@ def with_values(p: Any, values: Mapping[str, Any]) -> Any:
         if name not in names:
             raise unknown("param", name, "this economy", names)
     return check_params(adjust(p, **values))
+
+
+def require_memory(economy: Economy, p: Any, size: int, real: Any = np.float32) -> None:
+    """Sizes that this machine cannot hold are a mistake, found before anything is allocated."""
+    need, have = needed(economy.kernel, p, size, real) / 2**30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    if need > have:
+        lengths = ", ".join(f"{name}={getattr(p, name):,}" for name in economy.kernel.AXES.values())
+        raise ValueError(f"replicas={size:,} with {lengths} need {need:,.0f} GiB, this machine has {have:,.0f}; make them smaller")
 
 
 def check_params(p: Any) -> Any:

@@ -6,6 +6,7 @@ a table want to know (symbol, unit, meaning) beside the field, and nowhere else.
 from __future__ import annotations
 
 import dataclasses
+import math
 from types import ModuleType
 from typing import Any
 
@@ -43,6 +44,13 @@ def allocate(cls: type, model: ModuleType, p: Any, replicas: int, xp: ModuleType
     return cls(**{
         f.name: xp.zeros(shape(f, length, replicas), DTYPES.get(f.metadata["dtype"], real)) for f in dataclasses.fields(cls)
     })
+
+
+def needed(model: ModuleType, p: Any, replicas: int, real: Any = np.float32) -> int:
+    """Bytes of all arrays that a model declares, for so many replicas."""
+    length = sizes(model, p)
+    declared = [f for cls in (model.State, model.Actions, model.Shocks, model.Rewards) for f in dataclasses.fields(cls)]
+    return sum(math.prod(shape(f, length, replicas)) * np.dtype(DTYPES.get(f.metadata["dtype"], real)).itemsize for f in declared)
 
 
 def namespace(thing: Any) -> ModuleType:

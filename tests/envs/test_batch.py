@@ -46,6 +46,11 @@ def test_a_mistake_is_one_sentence_that_says_what_to_change(make, sentence):
     assert str(caught.value) == sentence.replace("NAMES", ", ".join(envs.names()))
 
 
+def test_sizes_beyond_this_machine_are_refused_before_anything_is_allocated():
+    with pytest.raises(ValueError, match=r"^replicas=1 with n_consumers=10,000,000,000, n_firms=10 need 1,\d\d\d GiB, .*; make them smaller$"):
+        Batch(RBC, rbc.Params(n_consumers=10**10))
+
+
 def test_a_mistake_inside_an_economys_file_is_reported_as_it_is(tmp_path, monkeypatch):
     (tmp_path / "broken_attribute.py").write_text("import math\nmath.sine\n")
     (tmp_path / "broken_import.py").write_text("import no_such_module\n")

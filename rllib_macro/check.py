@@ -172,8 +172,8 @@ def configuration(config: RunConfig) -> None:
 
     ValueError or BackendError say what is wrong: sizes, Params, windows that leave no choice, rules, networks, the device.
     """
-    from rllib_macro import evaluate
     from envs.core.batch import require_memory
+    from rllib_macro import evaluate
     from rllib_macro.env_runner import fixed_params, make_batch
     require_memory(envs.load(config.economy), fixed_params(config), config.replicas)
     batch = make_batch(config, 1)

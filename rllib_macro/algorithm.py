@@ -102,14 +102,14 @@ class MacroPPO(PPO):
 
     def training_step(self) -> None:
         plan = schedule.plan(self.run_config, self.iteration)
-        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER), reduce="mean", window=1):
             data = self._sample(plan)
         if data is None:
             return
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER), reduce="mean", window=1):
             results = self.learner_group.update(training_data=data, plan=plan, iteration=self.iteration)
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
-        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER), reduce="mean", window=1):
             self.send_weights(plan.train)
 
     def _sample(self, plan: schedule.Plan) -> RolloutData | None:

@@ -64,7 +64,7 @@ def best_response(run: Run, deviator: str, *, checkpoint: int | None = None, ite
     if seeds < 2:
         raise RunError(f"a best response needs at least 2 training seeds for its interval, got {seeds}")
     weights = run.weights(checkpoint)
-    k = run.checkpoints()[-1] if checkpoint is None else checkpoint
+    k = (run.checkpoints() or run.saved())[-1] if checkpoint is None else checkpoint
     folder = run.path / "best_response" / deviator / (label or f"iteration_{k:06d}")
     if folder.exists():
         raise RunError(f"{folder} exists already; give this analysis another --label")

@@ -175,7 +175,8 @@ def configuration(config: RunConfig) -> None:
     from envs.core.batch import require_memory
     from rllib_macro import evaluate
     from rllib_macro.env_runner import fixed_params, make_batch
-    require_memory(envs.load(config.economy), fixed_params(config), config.replicas)
+    for replicas in (config.replicas, config.evaluation.replicas):
+        require_memory(envs.load(config.economy), fixed_params(config), replicas)
     batch = make_batch(config, 1)
     if config.device == "cuda":
         import torch

@@ -543,6 +543,8 @@ def check_against(config: RunConfig, economy: Any) -> RunConfig:
     Looks at `economy.kernel.Params`, `economy.agents` and `economy.rules` only.
     """
     _check_params(config.params, economy)
+    _check_seen(config.params, economy)
+    _check_horizon(config)
     for name in config.policies:
         _require("key", name, "policies", economy.agents)
     for name in config.compat.frozen_uniforms:
@@ -585,6 +587,21 @@ def _misfit(given: Any, default: Any) -> str | None:
     if isinstance(default, int):
         return None if type(given) is int else "a whole number, the same in every iteration"
     return None if shape in ("<number>", "<points>", "<exp>") else "a number or a schedule"
+
+
+def _check_horizon(config: RunConfig) -> None:
+    once = [kind for kind, policy in config.policies.items() if policy.returns == "single_gamma_2022"]
+    if once and config.periods is not None:
+        raise ConfigError(f"policies.{once[0]}.returns single_gamma_2022 is defined on whole episodes; leave periods out")
+
+
+def _check_seen(params: Mapping[str, Any], economy: Any) -> None:
+    """What agents see is fixed when a run begins."""
+    for agent in economy.agents.values():
+        for feature in getattr(agent, "sees", ()):
+            name = getattr(feature, "when", None)
+            if name in params and is_scheduled(params[name]):
+                raise ConfigError(f"params.{name} decides whether {feature.name} is seen and must be a number, got a schedule")
 
 
 def _check_rule(kind: str, rule: str, economy: Any) -> None:

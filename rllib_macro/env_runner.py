@@ -37,7 +37,7 @@ from rllib_macro.policies import spaces
 from rllib_macro.rollout import Rollout, Trajectories
 from rllib_macro.schedule import Plan
 
-SAMPLING, FROZEN = 10, 11  # purposes of random keys, apart from those of a Batch
+SAMPLING, FROZEN, EVALUATION = 10, 11, 12  # purposes of random keys, apart from those of a Batch
 
 
 def fixed_params(config: RunConfig) -> Any:
@@ -86,7 +86,7 @@ class Player:
     def __init__(self, batch: Batch, modules: dict[str, Any], config: RunConfig, runner: int = 0):
         self.batch, self.modules, self.config, self.runner = batch, modules, config, runner
         self.device = torch.device("cuda" if config.device == "cuda" else "cpu")
-        self.heads = {type_: Heads(batch.heads[type_]) for type_ in batch.economy.agents if type_ not in batch.rules}
+        self.heads = {type_: Heads(batch.heads[type_], config.backend) for type_ in batch.economy.agents if type_ not in batch.rules}
         self.buffers: dict[tuple[str, int], dict[str, Tensor]] = {}
         self.frozen = {type_: self._uniform(type_, self._generator(FROZEN, list(batch.economy.agents).index(type_)))
                        for type_ in config.compat.frozen_uniforms if type_ in self.heads}
@@ -94,21 +94,23 @@ class Player:
     @torch.no_grad()
     def play(self, periods: int, iteration: int, explore: bool = True) -> tuple[Rollout, dict[str, float]]:
         """Play some periods; returns the rollout and its averages: mean reward of each type and every measure, per period."""
-        batch, generator = self.batch, self._generator(SAMPLING, iteration)
+        batch = self.batch  # each type draws from its own key: a rule for one leaves the others' chance as it was
+        generator = {type_: self._generator(SAMPLING, iteration, number) for number, type_ in enumerate(batch.economy.agents)}
         buffers = {type_: self._buffer(type_, periods) for type_ in self.heads}
         penalty = {type_: self._penalty(type_) for type_ in self.heads}
         by_state = {type_: [p] for type_, p in penalty.items() if p is not None and p.ndim == 3}
         following: dict[str, list[tuple[int, Tensor, Tensor]]] = {type_: [] for type_ in self.heads}
         sums: dict[str, float] = {}
         for t in range(periods):
-            choices = {type_: self._choose(type_, buffers[type_], t, penalty[type_], generator, explore) for type_ in self.heads}
+            choices = {type_: self._choose(type_, buffers[type_], t, penalty[type_], generator[type_], explore)
+                       for type_ in self.heads}
             rewards, done = batch.step(choices)
             self._record(rewards, done, buffers, t, following, sums)
             if by_state and t + 1 < periods:
                 penalty.update({type_: self._penalty(type_) for type_ in by_state})
                 for type_, seen in by_state.items():
                     seen.append(penalty[type_])  # type: ignore[arg-type]
-        if batch.economy.endless:
+        if not done.all():
             self._continue(periods, done, following)
         for type_, seen in by_state.items():
             penalty[type_] = torch.stack([p.flatten(0, 1) for p in seen])
@@ -224,9 +226,11 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self.player = None
         if self.plays:
             runner = max(self.worker_index - 1, 0)
-            seed = self.run_config.seed + (1_000_003 if self.config.in_evaluation else 0)
-            batch = make_batch(self.run_config, seed=seed, first=runner * self.run_config.replicas)
-            self.player = Player(batch, playing(dict(self.module.items()), self.run_config), self.run_config, runner)
+            config = self.run_config
+            if self.config.in_evaluation:  # other chance than training's
+                config = config.model_copy(update={"seed": rng.key(config.seed, EVALUATION)[0]})
+            batch = make_batch(config, first=runner * config.replicas)
+            self.player = Player(batch, playing(dict(self.module.items()), config), config, runner)
         self.env = self.player and self.player.batch
 
     def make_module(self) -> None:
@@ -249,10 +253,12 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         """Play one rollout as iteration `iteration` of the run decides. The rollout is valid until the next call."""
         if self.player is None:
             raise ValueError("this env runner has no batch: sample from the remote ones")
+        if num_episodes is not None and not self.config.in_evaluation:
+            return self._evaluator().sample(num_episodes=num_episodes, explore=explore)
         batch = self.player.batch
         self.iteration = self.iteration + 1 if iteration is None else iteration
-        if plan is not None:
-            batch.adjust(plan.params, plan.windows)
+        plan = schedule.plan(self.run_config, self.run_config.stop.iterations) if plan is None else plan
+        batch.adjust(plan.params, plan.windows)
         if force_reset or num_episodes is not None or not batch.age.any():
             batch.reset()  # also where no episode is running: Params may just have changed
         horizon = batch.economy.periods(batch.p)
@@ -269,6 +275,15 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             rollout.count[of.type] = 1
         self._log(rollout, means, time.perf_counter() - started)
         return [rollout]
+
+    def _evaluator(self) -> BatchedEnvRunner:
+        """A runner of the same weights with a batch of its own, so that RLlib's evaluation leaves training as it was."""
+        config = self.config.copy(copy_frozen=False)
+        config.in_evaluation = True
+        other = BatchedEnvRunner(config, worker_index=self.worker_index, num_workers=self.num_workers)
+        other.module.set_state(self.module.get_state())
+        other.metrics = self.metrics
+        return other
 
     def sample_shards(self, shards: int, **kwargs: Any) -> tuple[list[Any], Any]:
         """Play one rollout and leave it in the object store: references to its shards, one for each learner, and the metrics."""

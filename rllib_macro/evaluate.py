@@ -9,10 +9,12 @@ import numpy as np
 from torch import Tensor
 
 import envs
+from envs.core.economy import unknown
 from rllib_macro import schedule
 from rllib_macro.config import RunConfig
 from rllib_macro.env_runner import Player, make_batch, run_spaces
 from rllib_macro.networks import MacroModule, model_config
+from rllib_macro.run import RunError
 
 BASELINES = ("untrained", "random", "idle")
 
@@ -26,9 +28,20 @@ def modules(config: RunConfig, weights: Mapping[str, Mapping[str, Tensor]] | Non
             module = MacroModule(observation_space=spaces[type_][0], action_space=spaces[type_][1],
                                  model_config=model_config(config, type_, batch.heads[type_], batch.layout[type_]))
             if weights is not None:
-                module.load_state_dict(weights[type_])
+                _load(module, weights[type_], type_)
             built[type_] = module.to("cuda" if config.device == "cuda" else "cpu").eval()
     return built
+
+
+def _load(module: MacroModule, weights: Mapping[str, Tensor], type_: str) -> None:
+    """Put weights into a network; RunError if they are those of another one."""
+    own = {name: tuple(x.shape) for name, x in module.state_dict().items()}
+    given = {name: tuple(x.shape) for name, x in weights.items()}
+    if own != given:
+        name = min(name for name, _ in set(own.items()) ^ set(given.items()))
+        raise RunError(f"the weights of {type_} are not those of its network: {name} is {given.get(name, 'missing')} instead of "
+                       f"{own.get(name, 'absent')}; use those of this run")
+    module.load_state_dict(weights)
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,9 @@ def play(config: RunConfig, policies: Mapping[str, Any], rules: Mapping[str, str
 
 
 def scripted(config: RunConfig, rules: Mapping[str, str]) -> RunConfig:
-    """The configuration with some types following rules."""
+    """The configuration with some types following rules; ValueError names an unknown type."""
+    for type_ in rules.keys() - config.policies.keys():
+        raise unknown("agent type", type_, config.economy, config.policies)
     policies = {t: p.model_copy(update={"rule": rules[t]}) if t in rules else p for t, p in config.policies.items()}
     return config.model_copy(update={"policies": policies})
 

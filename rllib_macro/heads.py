@@ -33,16 +33,16 @@ class Group:
 
 
 class Heads:
-    """Draws and scores of the heads of one agent type, whose names and sizes are `heads`."""
+    """Draws and scores of the heads of one agent type, whose names and sizes are `heads`. `backend` draws on a CPU: auto, numpy, native."""
 
-    def __init__(self, heads: Sequence[Head]):
+    def __init__(self, heads: Sequence[Head], backend: str = "auto"):
         self.heads = tuple(heads)
         self.widths = [head.options or 2 for head in heads]
         self.width = sum(self.widths)
         self.groups = list(_group(self.heads, self.widths))
         self.continuous = any(head.options == 0 for head in heads)
         self.table = None if self.continuous else categorical.layout(tuple(head.options for head in heads))
-        self.backend = "numpy" if launch.native_problem() else "native"
+        self.backend = ("numpy" if launch.native_problem() else "native") if backend == "auto" else backend
 
     # -- playing
 

@@ -29,7 +29,7 @@ Columns = dict[str, Tensor]
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss was NaN or infinite; nothing was changed by it. Carries the policy and the iteration."""
+    """A loss or its gradient was NaN or infinite, and was not applied. Carries the policy and the iteration."""
 
     def __init__(self, policy: str, iteration: int):
         super().__init__(f"the loss of policy {policy!r} is not finite in iteration {iteration}; lower its lr or entropy, or set grad_clip")
@@ -80,7 +80,7 @@ class MacroLearner(TorchLearner):
         generator = self._generator(type_, iteration)
         columns = _joined([prepare(r.types[type_], r.count[type_], policy, module, generator, self._device) for r in rollouts])
         terms: list[dict[str, Tensor]] = []
-        n = len(columns["logp"])
+        n, seen = len(columns["logp"]), 0
         for epoch in range(policy.epochs):
             for rows in minibatches(n, policy.minibatches, generator, self._device):
                 batch = columns if rows is None else {name: column.index_select(0, rows) for name, column in columns.items()}
@@ -91,11 +91,14 @@ class MacroLearner(TorchLearner):
                 total.backward()
                 self._average_gradients(module)
                 norm = torch.nn.utils.clip_grad_norm_(module.parameters(), policy.grad_clip or float("inf"))
+                if not math.isfinite(norm.item()):
+                    raise NonFiniteLoss(type_, iteration)
                 optimizer.step()
+                seen += len(batch["logp"])
                 if epoch == policy.epochs - 1:
                     terms.append(parts | {"grad_norm": norm})
         means = torch.stack([torch.stack(list(t.values())) for t in terms]).mean(0).tolist()
-        return dict(zip(terms[0], means, strict=True)) | {NUM_MODULE_STEPS_TRAINED: float(n * policy.epochs), "rows": float(n),
+        return dict(zip(terms[0], means, strict=True)) | {NUM_MODULE_STEPS_TRAINED: float(seen), "rows": float(n),
                                                          "lr": coefficients["lr"], "entropy_weight": coefficients["entropy"]}
 
     def compute_loss_for_module(self, *, module_id: str, config: Any = None, batch: Columns, fwd_out: Any = None) -> Tensor:
@@ -144,7 +147,7 @@ def prepare(x: Trajectories, count: int, policy: Policy, module: MacroModule, ge
         targets = single_gamma_2022(rewards, policy.gamma)
         advantages = targets - values
     else:
-        following = torch.cat([values[1:], torch.zeros_like(values[:1])]) * ~cut
+        following = torch.cat([values[1:], torch.zeros_like(values[:1])]) * ~cut  # where an episode goes on past the rollout: below
         if x.following_obs is not None and x.following_at is not None:
             at = x.following_at.to(device)
             following[at[:, 0], at[:, 1]] = module.values(x.following_obs.to(device))

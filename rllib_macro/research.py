@@ -29,9 +29,10 @@ def best_response(
     options = {"checkpoint": checkpoint, "iterations": iterations, "seeds": seeds, "episodes": episodes, "label": label,
                "start": "fresh" if fresh else "checkpoint", "watch": _watch}
     found = _opened(run)
-    if agent is None and type == "all":
-        return _show(responding.equilibrium(found, **options), as_json, found.path)
-    _show([responding.best_response(found, agent or type, **options)], as_json, found.path)
+    with asked():
+        results = responding.equilibrium(found, **options) if agent is None and type == "all" else [
+            responding.best_response(found, agent or type, **options)]
+    _show(results, as_json, found.path)
 
 
 @app.command()
@@ -43,8 +44,9 @@ def equilibrium(
     from rllib_macro import best_response as responding
     from rllib_macro import report
     found = _opened(run)
-    results = responding.equilibrium(found, checkpoint=checkpoint, iterations=iterations, seeds=seeds, episodes=episodes, label=label,
-                                     watch=_watch)
+    with asked():
+        results = responding.equilibrium(found, checkpoint=checkpoint, iterations=iterations, seeds=seeds, episodes=episodes, label=label,
+                                         watch=_watch)
     _show(results, as_json, report.write(found))
 
 
@@ -60,8 +62,9 @@ def impulse(
     """Impulse responses of the learned economy: the same draws with and without one shock, 95 % bands over paired episodes."""
     from rllib_macro import evaluate, experiments
     found = _opened(run)
-    responses = experiments.impulse(found.config, evaluate.modules(found.config, found.weights(checkpoint)), shock, size, at,
-                                    seeds=found.config.evaluation.seeds, replicas=replicas)
+    with asked():
+        responses = experiments.impulse(found.config, evaluate.modules(found.config, found.weights(checkpoint)), shock, size, at,
+                                        seeds=found.config.evaluation.seeds, replicas=replicas)
     if as_json:
         return emit({name: asdict(response) for name, response in responses.items()})
     periods = [str(t) for t in range(len(next(iter(responses.values())).mean))]
@@ -81,7 +84,8 @@ def compare(
     """Rewards when a type follows hand-written rules while the others behave as they learned to."""
     from rllib_macro import evaluate, experiments
     found = _opened(run)
-    rows = experiments.compare(found.config, evaluate.modules(found.config, found.weights(checkpoint)), type, rule)
+    with asked():
+        rows = experiments.compare(found.config, evaluate.modules(found.config, found.weights(checkpoint)), type, rule)
     if as_json:
         return emit(rows)
     types = list(rows[0]["rewards"])

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import itertools
 import json
 import math
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,15 @@ from typing import Any
 import pandas
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 from torch import Tensor
 
 import envs
 from rllib_macro.config import RunConfig, check_against, load, to_dict, to_yaml
 from rllib_macro.store import MANIFEST, StoreError, verify
 
+TRUSTED = "RLLIB_MACRO_ECONOMIES"  # environment variable: modules of economies that a run folder may name, separated by commas
 LIBRARIES = ("ray", "torch", "numpy", "gymnasium")
 
 
@@ -62,7 +66,25 @@ class Run:
         if not (path / "config.yaml").is_file():
             raise RunError(f"{path} is not a run folder: it has no config.yaml; give the path of one, such as runs/rbc_quick")
         config = load(path / "config.yaml")
-        return cls(path, check_against(config, envs.load(config.economy)))
+        if config.economy not in (*envs.names(), *sys.modules, *os.environ.get(TRUSTED, "").split(",")):
+            raise RunError(f"{path} plays the economy {config.economy!r} of another project, whose code would run: if you trust it, set "
+                           f"{TRUSTED}={config.economy}")
+        try:
+            economy = envs.load(config.economy)
+        except (ImportError, ValueError) as error:
+            raise RunError(f"{path / 'config.yaml'} names what is not here: {error}") from None
+        return cls(path, check_against(config, economy))
+
+    def require_version(self) -> None:
+        """RunError if the economy has changed its behaviour since the run was made."""
+        try:
+            made_with = json.loads((self.path / "params.json").read_text())["economy_version"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # not recorded, as in an imported run
+        now = envs.load(self.config.economy).kernel.VERSION
+        if made_with != now:
+            raise RunError(f"{self.path} was made with version {made_with} of {self.config.economy}, this is version {now}: "
+                           "play it with the program that made it, or train it anew")
 
     def prolong(self, iterations: int) -> None:
         """Change stop.iterations here and in config.yaml."""
@@ -85,6 +107,7 @@ class Run:
             raise RunError(f"{self.path} has no checkpoint; train it first: train --resume needs at least one")
         if iteration is not None and iteration not in have:
             raise RunError(f"{self.path} has no checkpoint of iteration {iteration}; it has {', '.join(map(str, have))}")
+        self.require_version()
         folder = self.path / "checkpoints" / _folder(have[-1] if iteration is None else iteration)
         try:
             verify(folder)
@@ -95,13 +118,16 @@ class Run:
     def save_checkpoint(self, algorithm: Any, iteration: int, label: str = "") -> Path:
         """Save the algorithm and its policies' weights; a checkpoint appears whole or not at all."""
         folder = self.path / "checkpoints" / (_folder(iteration) + label)
-        if folder.exists():
+        if label:
+            folder = _unused(folder)
+        elif folder.exists():
             return folder
+        else:
+            self.save_policies(algorithm, iteration)  # first: a checkpoint that exists is complete
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         algorithm.save_to_path(partial)
         os.replace(partial, folder)
-        self.save_policies(algorithm, iteration)
         return folder
 
     def save_policies(self, algorithm: Any, iteration: int) -> None:
@@ -110,7 +136,19 @@ class Run:
         weights = algorithm.learner_group.get_weights()
         for type_, module in weights.items():
             tensors = {name: torch.as_tensor(value).contiguous() for name, value in module.items()}
-            save_file(tensors, self.path / "policies" / f"{type_}_{iteration:06d}.safetensors")
+            file = self.path / "policies" / f"{type_}_{iteration:06d}.safetensors"
+            partial = file.with_name(f".{file.name}.partial")
+            save_file(tensors, partial)
+            os.replace(partial, file)
+
+    def set_aside(self, after: int) -> None:
+        """Move checkpoints and policies later than an iteration, which will be played again, to superseded/, or superseded_2/, ..."""
+        stale = [self.path / "checkpoints" / _folder(k) for k in self.checkpoints() if k > after]
+        stale += [f for f in (self.path / "policies").glob("[!.]*.safetensors") if int(f.stem.rpartition("_")[2]) > after]
+        aside = _unused(self.path / "superseded")
+        for item in stale:
+            (aside / item.parent.name).mkdir(parents=True, exist_ok=True)
+            os.replace(item, aside / item.parent.name / item.name)
 
     def forget_checkpoints(self, keep: int | None) -> None:
         """Delete all but the newest `keep` checkpoints, as checkpoint.keep asks; None keeps all."""
@@ -126,6 +164,7 @@ class Run:
 
     def weights(self, iteration: int | None = None) -> dict[str, dict[str, Tensor]]:
         """{type: {name: tensor}} of a saved iteration, the newest if none is named."""
+        self.require_version()
         have = self.checkpoints() or self.saved()
         iteration = have[-1] if iteration is None and have else iteration
         found = {}
@@ -134,11 +173,10 @@ class Run:
                 continue
             file = self.path / "policies" / f"{type_}_{iteration or 0:06d}.safetensors"
             try:
-                found[type_] = load_file(file)
+                found[type_] = load_tensors(file.read_bytes())  # not mapped: a file that changes later cannot crash the process
             except FileNotFoundError:
-                saved = sorted({int(f.stem.rpartition("_")[2]) for f in (self.path / "policies").glob(f"{type_}_*.safetensors")})
-                raise RunError(f"{file} is missing; saved iterations are {', '.join(map(str, saved)) or 'none'}") from None
-            except SafetensorError as error:
+                raise RunError(f"{file} is missing; saved iterations are {', '.join(map(str, self.saved())) or 'none'}") from None
+            except (SafetensorError, OSError) as error:
                 raise RunError(f"{file} is damaged ({error}); restore it from a copy, or use another iteration") from None
         return found
 
@@ -149,7 +187,12 @@ class Run:
         file = self.path / "progress.csv"
         if not file.is_file():
             raise RunError(f"{self.path} has no progress.csv; train it first")
-        return pandas.read_csv(file)
+        try:
+            return pandas.read_csv(file)
+        except pandas.errors.EmptyDataError:
+            return pandas.DataFrame()
+        except (OSError, ValueError, OverflowError) as error:
+            raise RunError(f"{file} is damaged ({' '.join(str(error).split())}); restore it from a copy") from None
 
 
 class Progress:
@@ -157,20 +200,19 @@ class Progress:
 
     def __init__(self, path: Path, after: int | None = None):
         from tensorboardX import SummaryWriter
-        self.path, self.rows, self.columns = path, list[dict[str, Any]](), list[str]()
+        self.path, self.columns = path, list[str]()
         if after is not None:
             self._continue(after)
         self.events = SummaryWriter(str(path), purge_step=after)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one iteration; `row["iteration"]` counts from 1."""
-        self.rows.append(dict(row))
         with (self.path / "result.json").open("a") as file:
             file.write(json.dumps(row) + "\n")
         new = [name for name in row if name not in self.columns]
         if new:
             self.columns += new
-            self._rewrite()
+            self._rewrite([json.loads(line) for line in (self.path / "result.json").read_text().splitlines()])
         else:
             with (self.path / "progress.csv").open("a", newline="") as file:
                 csv.DictWriter(file, self.columns, restval="").writerow(row)
@@ -181,30 +223,43 @@ class Progress:
     def close(self) -> None:
         self.events.close()
 
-    def _rewrite(self) -> None:
+    def _rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
         partial = self.path / "progress.csv.partial"
         with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows(rows)
         os.replace(partial, self.path / "progress.csv")
 
     def _continue(self, after: int) -> None:
         """Keep the rows up to iteration `after`; later ones, which will be played again, move to result_superseded.json."""
         file = self.path / "result.json"
-        lines = [line for line in file.read_text().splitlines() if line] if file.exists() else []
-        rows = [json.loads(line) for line in lines]
-        self.rows = [row for row in rows if row["iteration"] <= after]
+        lines = [line for line in file.read_bytes().splitlines() if line] if file.exists() else []
+        rows = [row for number, line in enumerate(lines, 1) if (row := _recorded(file, line, number, number == len(lines))) is not None]
+        kept_rows = [row for row in rows if row["iteration"] <= after]
         later = [row for row in rows if row["iteration"] > after]
-        if later:
+        if len(kept_rows) < len(lines):
             with (self.path / "result_superseded.json").open("a") as kept:
                 kept.writelines(json.dumps(row) + "\n" for row in later)
             partial = self.path / "result.json.partial"
-            partial.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+            partial.write_text("".join(json.dumps(row) + "\n" for row in kept_rows))
             os.replace(partial, file)
-        self.columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        if self.rows:
-            self._rewrite()
+        self.columns = list(dict.fromkeys(name for row in kept_rows for name in row))
+        if kept_rows:
+            self._rewrite(kept_rows)
+
+
+def _recorded(file: Path, line: bytes, number: int, is_last: bool) -> dict[str, Any] | None:
+    """A row of result.json; None for a last line that was cut off when the run was killed, RunError for another that cannot be read."""
+    try:
+        row = json.loads(line)
+        if isinstance(row["iteration"], int):
+            return row
+    except (ValueError, KeyError, TypeError):
+        pass
+    if is_last:
+        return None
+    raise RunError(f"{file} is damaged in line {number}; restore it from a copy, or remove it, and the log starts anew")
 
 
 def versions(config: RunConfig) -> dict[str, Any]:
@@ -212,6 +267,11 @@ def versions(config: RunConfig) -> dict[str, Any]:
     economy = envs.load(config.economy)
     return {"economy_version": economy.kernel.VERSION, "python": platform.python_version(),
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES}}
+
+
+def _unused(path: Path) -> Path:
+    """The path itself, or with the first number from 2 on that makes it new."""
+    return next(p for n in itertools.count(1) if not (p := path.with_name(path.name + (f"_{n}" if n > 1 else ""))).exists())
 
 
 def _folder(iteration: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from rllib_macro import evaluate, rollout_log, schedule
 from rllib_macro.config import RunConfig
 from rllib_macro.learner import NonFiniteLoss
 from rllib_macro.run import Progress, Run, RunError
+from rllib_macro.store import StoreError
 
 Watch = Callable[[dict[str, Any]], None]  # called with every iteration's row
 OBJECT_STORE = 200 * 2**20  # bytes; rollouts of remote runners pass through it, in-process ones do not
@@ -51,10 +54,22 @@ def resume(path: str | Path, watch: Watch | None = None, iterations: int | None 
     _require_device(run.config)
     folder = run.checkpoint(checkpoint)
     with algorithm(run.config) as algo:
-        algo.restore_from_path(folder)
+        restore(algo, folder)
         if algo.iteration < run.config.stop.iterations:
+            run.set_aside(algo.iteration)
             _loop(run, algo, Progress(run.path, after=algo.iteration), watch)
     return finish(run)
+
+
+def restore(algo: Any, folder: Path) -> None:
+    """Load a checkpoint into an algorithm; StoreError if it is damaged, RunError if it is of another run."""
+    try:
+        algo.restore_from_path(folder)
+    except StoreError:
+        raise
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise RunError(f"checkpoint {folder} is not one of this run ({reason}); use another checkpoint") from None
 
 
 @contextmanager
@@ -102,9 +117,13 @@ def start_ray(config: RunConfig | None = None) -> bool:
 
 def _loop(run: Run, algo: Any, progress: Progress, watch: Watch | None) -> None:
     config, started = run.config, time.perf_counter()
+    whole = True  # no iteration is half done
     try:
         while algo.iteration < config.stop.iterations:
-            row = iterate(algo, config, started)
+            whole = False
+            with _finishing() as asked_to_stop:
+                row = iterate(algo, config, started)
+            whole = True
             progress.write(row)
             if watch:
                 watch(row)
@@ -112,14 +131,18 @@ def _loop(run: Run, algo: Any, progress: Progress, watch: Watch | None) -> None:
             if done or (config.checkpoint.every and algo.iteration % config.checkpoint.every == 0):
                 run.save_checkpoint(algo, algo.iteration)
                 run.forget_checkpoints(config.checkpoint.keep)
+            if asked_to_stop and not done:
+                raise KeyboardInterrupt
             if not done and config.log.episode_every and algo.iteration % config.log.episode_every == 0:
                 log_episode(run, algo.iteration, _playing(algo))
     except KeyboardInterrupt:
+        if not whole:  # weights are half updated: the run goes on from its last checkpoint
+            raise
         run.save_checkpoint(algo, algo.iteration)
         raise Stopped(algo.iteration) from None
     except NonFiniteLoss as error:
         folder = run.save_checkpoint(algo, algo.iteration, "_not_finite")
-        raise RunError(f"{error}; the state before it is saved in {folder}") from error
+        raise RunError(f"{error}; the state at that moment is saved in {folder}") from error
     finally:
         progress.close()
 
@@ -131,6 +154,27 @@ def iterate(algo: Any, config: RunConfig, started: float) -> dict[str, float]:
         outcome = evaluate.play(config, _playing(algo), iteration=algo.iteration)
         row |= {f"evaluation/{type_}": sum(of) / len(of) for type_, of in outcome.rewards.items()}
     return row
+
+
+@contextmanager
+def _finishing() -> Iterator[list[int]]:
+    """Within the block Ctrl-C and a request to terminate wait for its end, and are then in the list; a second one comes at once."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+
+    def wait(number: int, frame: Any) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, wait) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _playing(algo: Any) -> dict[str, Any]:

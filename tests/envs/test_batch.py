@@ -47,7 +47,7 @@ def test_a_mistake_is_one_sentence_that_says_what_to_change(make, sentence):
 
 
 def test_sizes_beyond_this_machine_are_refused_before_anything_is_allocated():
-    with pytest.raises(ValueError, match=r"^replicas=1 with n_consumers=10,000,000,000, n_firms=10 need 1,\d\d\d GiB, .*; make them smaller$"):
+    with pytest.raises(ValueError, match=r"^replicas=1 with n_consumers=10,000,000,000, n_firms=10 need 1,\d+ GiB, .*; make them smaller$"):
         Batch(RBC, rbc.Params(n_consumers=10**10))
 
 

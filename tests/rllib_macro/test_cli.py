@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import envs
 from kernels.core import launch
 from rllib_macro import __main__ as program
-from rllib_macro import terminal as cli
 from rllib_macro import bench, check, config, plots, report, train
+from rllib_macro import terminal as cli
 from rllib_macro.run import Run
 from tests.rllib_macro.tiny import GOLDEN
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import envs
+from kernels.core import launch
 from rllib_macro import schedule
 from rllib_macro.env_runner import Player, make_batch
-from rllib_macro.evaluate import modules
+from rllib_macro.evaluate import modules, scripted
 from rllib_macro.learner import drawn_agents, head_weights, loss, minibatches, prepare
 from rllib_macro.train import algorithm
 from tests.rllib_macro.tiny import tiny
@@ -108,6 +109,38 @@ def test_advantages_use_the_types_own_gamma_and_lambda(played):
     torch.testing.assert_close(columns["advantages"].view(3, 2)[0], want, rtol=1e-5, atol=1e-6)
     myopic = prepare(x, 1, policy.model_copy(update={"gamma": 0.0}), built["government"], torch.Generator(), CPU)
     torch.testing.assert_close(myopic["targets"].view(3, 2), r, rtol=1e-5, atol=1e-6)
+
+
+def test_an_episode_that_outlasts_the_rollout_goes_on_with_the_value_of_what_is_seen_next():
+    config = tiny("periods=3", "params.horizon=4")
+    built = modules(config)
+    player = Player(make_batch(config), built, config)
+    policy = config.policies["government"].model_copy(update={"gamma": 1.0, "lam": 0.0})
+    rollout, _ = player.play(3, 0)
+    seen = torch.from_numpy(player.batch.observe("government"))[:, 0]
+    with torch.no_grad():
+        want = rollout.types["government"].rewards[2] / policy.reward_scale + built["government"].values(seen)
+    columns = prepare(rollout.types["government"], 1, policy, built["government"], torch.Generator(), CPU)
+    torch.testing.assert_close(columns["targets"].view(3, -1)[2], want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_rule_for_one_type_leaves_the_chance_of_the_others_as_it_was():
+    config = tiny("policies.government.network.policy_gain=1e-9")
+    built, chosen = modules(config), []
+    for rules in ({}, {"government": "constant(income_tax=0, corporate_tax=0)"}):
+        played = scripted(config, rules)
+        player = Player(make_batch(played), {t: m for t, m in built.items() if t not in rules}, played)
+        chosen.append([player.play(1, 0)[0].types["consumer"].chosen.clone() for _ in range(2)])
+    assert torch.equal(chosen[0][0], chosen[1][0])
+    rollouts = [torch.cat(c) for c in chosen]
+    assert (rollouts[0] == rollouts[1]).float().mean() > 0.95  # the second period sees another tax, a little
+
+
+def test_the_numpy_backend_needs_no_compiler(monkeypatch):
+    monkeypatch.setattr(launch, "compile_host", lambda *of: pytest.fail("compiled"))
+    launch._host_function.cache_clear()
+    config = tiny("backend=numpy")
+    Player(make_batch(config), modules(config), config).play(2, 0)
 
 
 def test_probabilities_at_learning_equal_those_at_play(played):

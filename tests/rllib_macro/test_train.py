@@ -1,6 +1,7 @@
 """Training writes a run folder, goes on bit for bit after an interruption, and never overwrites what is there."""
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,38 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(uninterrupted, tm
     pandas.testing.assert_frame_equal(run.progress()[columns], uninterrupted.progress()[columns], check_like=True)
 
 
+def test_ctrl_c_inside_an_iteration_waits_for_its_end(uninterrupted, tmp_path, monkeypatch):
+    def interrupted(self, type_, rollouts, coefficients, iteration, plain=MacroLearner.train_type):
+        if (type_, iteration) == ("firm", 2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(self, type_, rollouts, coefficients, iteration)
+
+    monkeypatch.setattr(MacroLearner, "train_type", interrupted)
+    with pytest.raises(train.Stopped, match="after iteration 3"):
+        train.train(tiny(), tmp_path)
+    monkeypatch.undo()
+    assert same(weights(train.resume(tmp_path / "tiny"), 4), weights(uninterrupted, 4))
+
+
+def test_a_run_of_a_foreign_economy_is_not_imported(uninterrupted, tmp_path, monkeypatch):
+    import shutil
+    run = tmp_path / "evil"
+    shutil.copytree(uninterrupted.path, run)
+    (tmp_path / "payload.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("economy: rbc", "economy: payload"))
+    with pytest.raises(RunError, match="of another project, whose code would run: if you trust it, set RLLIB_MACRO_ECONOMIES=payload"):
+        Run.open(run)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_run_of_another_version_of_its_economy_is_not_played(uninterrupted, monkeypatch):
+    from kernels import rbc
+    monkeypatch.setattr(rbc, "VERSION", 99)
+    with pytest.raises(RunError, match="was made with version 1 of rbc, this is version 99"):
+        Run.open(uninterrupted.path).weights()
+
+
 def test_a_run_can_be_prolonged_and_remembers_it(uninterrupted, tmp_path):
     short = train.train(tiny("stop.iterations=2"), tmp_path)
     run = train.resume(short.path, iterations=4)
@@ -120,7 +153,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_its_state(tmp_path, m
     with pytest.raises(RunError, match="policy 'firm' is not finite in iteration 1.*saved in"):
         train.train(tiny("policies.firm.reward_scale=1e-44"), tmp_path)
     saved = load_tree(tmp_path / "tiny" / "checkpoints" / "iteration_000001_not_finite")
-    assert all(np.isfinite(x).all() for x in saved["learner"]["rl_module"]["firm"].values())
+    assert all(np.isfinite(x).all() for of in saved["learner"]["rl_module"].values() for x in of.values())
+    assert not (tmp_path / "tiny" / "policies").exists()  # half an iteration is nobody's policy
 
 
 def test_restored_weights_reach_the_runner_also_after_later_training(uninterrupted):

@@ -32,8 +32,8 @@ def economy():
 def test_the_phases_come_in_the_order_in_which_they_happen(economy):
     assert [row["phase"] for row in economy["timing"]] == [
         "afford", "hire", "deliver", "sell_abroad", "produce", "settle_firms", "settle_consumers", "penalise_debt", "value_welfare",
-        "post_terms"]
-    assert economy["timing"][4]["does"] == "Y_i = A K_i^(1 - alpha_i) L_i^alpha_i goes on the shelf."
+        "post_terms", "innovate"]
+    assert economy["timing"][4]["does"] == "Y_i = A exp(z) K_i^(1 - alpha_i) L_i^alpha_i goes on the shelf."
     assert all(row["does"].endswith(".") and "Writes" not in row["does"] for row in economy["timing"])
 
 
@@ -53,7 +53,7 @@ def test_a_step_with_branches_and_assignments_is_told_too(monkeypatch):
 
     kernel.step = step
     assert describe.timing(kernel) == [
-        {"phase": "markets.clear", "does": "Y_i = A K_i^(1 - alpha_i) L_i^alpha_i goes on the shelf."},
+        {"phase": "markets.clear", "does": "Y_i = A exp(z) K_i^(1 - alpha_i) L_i^alpha_i goes on the shelf."},
         {"phase": "trade", "does": "", "when": "if p.open"},
         {"phase": "hoard", "does": "", "when": "unless p.open"},
         {"phase": "s.levy[...] = a.levy", "does": ""},

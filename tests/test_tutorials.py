@@ -19,7 +19,7 @@ def test_the_tutorials_are_here():
 @pytest.mark.parametrize(("name", "start"), [
     ("01_describe_and_play", "."),
     ("01_describe_and_play", "tutorials"),
-    pytest.param("02_train_rbc", "tutorials", marks=pytest.mark.xdist_group("ray")),
+    ("02_train_rbc", "tutorials"),
 ])
 def test_a_notebook_runs_from_top_to_bottom(name, start, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # a socket's path must be short

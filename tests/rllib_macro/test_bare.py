@@ -33,7 +33,6 @@ def config(text):
     return check_against(plain, envs.load(plain.economy))
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize("run", [tiny(), config(MIDDLING), config(COBWEB)], ids=["tiny", "middling", "cobweb"])
 def test_macro_ppo_has_the_losses_and_the_weights_of_the_bare_loop(run):
     bare = BareLoop(run)

@@ -3,7 +3,6 @@ import io
 import json
 import math
 
-import pytest
 from rich.console import Console
 
 from rllib_macro import bench
@@ -28,7 +27,6 @@ def test_minibatches_have_about_the_same_number_of_rows_for_every_type():
     assert {type_: policy.minibatches for type_, policy in policies.items()} == {"consumer": 31, "firm": 3, "government": 1}
 
 
-@pytest.mark.xdist_group("ray")
 def test_a_quick_bench_measures_everything():
     result = bench.bench("rbc", quick=True, replicas=2, params={"n_consumers": 4, "n_firms": 2})
     numbers = {name: value for name, value in result.items() if name in KEYS or name.endswith("_per_cpu_second")}

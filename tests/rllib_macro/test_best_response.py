@@ -9,8 +9,6 @@ from rllib_macro import best_response as br
 from rllib_macro.run import RunError
 from rllib_macro.self_check import EQUILIBRIUM, coverage, exact_gain, plant
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 @pytest.fixture(scope="module")
 def off_by_five_percent(tmp_path_factory):

@@ -21,8 +21,6 @@ from rllib_macro import terminal as cli
 from rllib_macro.run import Run
 from tests.rllib_macro.tiny import GOLDEN
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 CONFIG = """
 # A run to test with.
 economy: rbc

@@ -260,7 +260,6 @@ def local_ray():
         ray.shutdown()
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.filterwarnings("ignore:.*Overriding environment")  # RLlib registers every environment under one name
 @pytest.mark.parametrize("config", [RBC, {"economy": COBWEB}], ids=["rbc", "cobweb"])
 def test_stock_ppo_trains_one_policy_for_each_type(local_ray, config):

@@ -47,14 +47,12 @@ def update(algo, learner, k, **policy):
     return moved, reports
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize(("k", "training"), [(0, {"consumer"}), (1, {"consumer", "firm"}), (2, {"consumer", "firm", "government"})])
 def test_only_the_types_that_train_now_change(algo, learner, k, training):
     moved, _ = update(algo, learner, k)
     assert {type_ for type_, change in moved.items() if change > 0} == training
 
 
-@pytest.mark.xdist_group("ray")
 def test_every_type_makes_exactly_its_passes_over_its_rows(algo, learner):
     _, reports = update(algo, learner, 2)
     rows = {type_: (report["rows"], report["num_module_steps_trained"]) for type_, report in reports.items()}
@@ -63,7 +61,6 @@ def test_every_type_makes_exactly_its_passes_over_its_rows(algo, learner):
                     "government": (periods, 2 * periods)}
 
 
-@pytest.mark.xdist_group("ray")
 def test_the_learning_rate_of_a_type_is_its_own(algo, learner):
     slow, _ = update(algo, learner, 1, lr=1e-6, epochs=1, minibatches=1)
     fast, _ = update(algo, learner, 1, lr=1e-2, epochs=1, minibatches=1)
@@ -72,7 +69,6 @@ def test_the_learning_rate_of_a_type_is_its_own(algo, learner):
     assert slow["consumer"] == pytest.approx(fast["consumer"], rel=0.5)
 
 
-@pytest.mark.xdist_group("ray")
 def test_a_strong_entropy_bonus_keeps_play_closer_to_uniform(algo, learner):
     _, without = update(algo, learner, 1, entropy=0.0, lr=3e-2, epochs=40)
     learner.set_state({"rl_module": {t: m.get_state() for t, m in algo.env_runner.module.items()}})
@@ -80,7 +76,6 @@ def test_a_strong_entropy_bonus_keeps_play_closer_to_uniform(algo, learner):
     assert with_bonus["firm"]["entropy"] > without["firm"]["entropy"] + 0.05
 
 
-@pytest.mark.xdist_group("ray")
 def test_a_loss_that_is_not_finite_names_policy_and_iteration_and_changes_nothing(algo, learner):
     from rllib_macro.learner import NonFiniteLoss
     before = copy.deepcopy(learner.modules["firm"].state_dict())

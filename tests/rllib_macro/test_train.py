@@ -22,7 +22,6 @@ from rllib_macro.run import Progress, Run, RunError
 from rllib_macro.store import StoreError, load_tree, save_tree
 from tests.rllib_macro.tiny import TINY, tiny
 
-pytestmark = pytest.mark.xdist_group("ray")
 ROOT = Path(__file__).parents[2]
 TYPES = ("consumer", "firm", "government")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rllib_macro import research  # noqa: F401 - its verbs register themselves
+from rllib_macro import research, verbs_2022, verbs_sweep  # noqa: F401 - their verbs register themselves
 from rllib_macro.terminal import (
     PROGRAM,
     Backend,
@@ -56,15 +56,17 @@ if TYPE_CHECKING:
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """Economies and configurations that are here."""
+    """Economies, configurations and sweeps that are here."""
     import envs
     from rllib_macro.describe import first_sentence
     economies = [{"name": name, "description": first_sentence(envs.load(name).kernel.__doc__)} for name in envs.names()]
     configs = [{"name": name, "path": str(file), "description": comment(file)} for name, file in configurations().items()]
+    sweeps = [{"name": name, "path": str(file), "description": comment(file)} for name, file in configurations("sweeps").items()]
     if as_json:
-        return emit({"economies": economies, "configurations": configs})
+        return emit({"economies": economies, "configurations": configs, "sweeps": sweeps})
     table("Economies", ("name", "description"), [(row["name"], row["description"]) for row in economies])
     table("Configurations", ("name", "description"), [(row["name"], row["description"]) for row in configs])
+    table("Sweeps", ("name", "description"), [(row["name"], row["description"]) for row in sweeps])
 
 
 @app.command()
@@ -93,8 +95,16 @@ def schema() -> None:
 
 
 @app.command()
-def check(as_json: Json = False) -> None:
-    """Versions, compiler, GPU, the native backend and one tiny run: ok, or what to do. Exit code 1 if something essential fails."""
+def check(
+    what: Annotated[Literal["machine", "best-response"], argument("machine|best-response", "What is checked.")] = "machine",
+    as_json: Json = False,
+) -> None:
+    """Versions, compiler, GPU, the native backend and one tiny run: ok, or what to do. Exit code 1 if something essential fails.
+
+    `check best-response` repeats best responses in a game with a known answer, in some minutes: how often intervals hold the truth.
+    """
+    if what == "best-response":
+        return research.check_best_response(as_json)
     from rllib_macro import check as checking
     with console(stderr=True).status("") as status:
         findings = checking.machine(lambda what: status.update(f"looking at: {what}"))
@@ -107,6 +117,8 @@ def check(as_json: Json = False) -> None:
 
 # --- training and playing ---------------------------------------------------------------------------------------------
 
+Layout = Annotated[Literal["2022"] | None, option(None, "Write also RUN/layout_2022, the file tree of the program of 2022.")]
+
 
 @app.command()
 def train(
@@ -115,23 +127,28 @@ def train(
     resume: Annotated[Path | None, option("RUN", "Go on with this run; only stop.iterations=N may change.")] = None,
     runs: Annotated[Path, typer.Option(metavar="DIR", help="Where run folders are made.")] = Path("runs"),
     device: Annotated[str | None, option("cpu|cuda", "The same as device=...")] = None,
+    layout: Layout = None,
     as_json: Json = False,
 ) -> None:
     """Train a configuration in a new folder DIR/NAME, or go on with a run; compare all types with their baselines, write the report."""
     changes = [*(settings or []), *([f"device={device}"] if device else [])]
     if resume:
-        run = _resume(resume, [*([config] if config else []), *changes], as_json)
+        run = _resume(resume, [*([config] if config else []), *changes], as_json, layout)
     elif config:
-        run = _train(checked(config_file(config), changes), runs, as_json)
+        run = _train(checked(config_file(config), changes), runs, as_json, layout)
     else:
         raise Mistake("name a configuration, such as rbc_quick, or a run to go on with: --resume RUN")
+    if layout:
+        from rllib_macro import layout_2022
+        layout_2022.write(run, run.path / layout_2022.FOLDER)
     show_outcome(run, as_json)
 
 
-def _train(config: RunConfig, runs: Path, as_json: bool) -> Run:
+def _train(config: RunConfig, runs: Path, as_json: bool, layout: str | None) -> Run:
     from rllib_macro import train as training
     path = runs / config.name
     must_be_writable(runs)
+    _must_fit(layout, config)
     if not path.exists():  # else `train` refuses, and says how to go on
         from rllib_macro import check as checking
         with asked():
@@ -140,7 +157,15 @@ def _train(config: RunConfig, runs: Path, as_json: bool) -> Run:
         return training.train(config, runs, watch)
 
 
-def _resume(path: Path, changes: Sequence[str], as_json: bool) -> Run:
+def _must_fit(layout: str | None, config: RunConfig) -> None:
+    """Refuse a layout that cannot hold the run, before hours of work."""
+    if layout:
+        from rllib_macro import layout_2022
+        with asked():
+            layout_2022.require(config)
+
+
+def _resume(path: Path, changes: Sequence[str], as_json: bool, layout: str | None) -> Run:
     from rllib_macro import check as checking
     from rllib_macro import train as training
     from rllib_macro.config import from_dict, to_dict
@@ -155,6 +180,7 @@ def _resume(path: Path, changes: Sequence[str], as_json: bool) -> Run:
         if (done := run.checkpoints()[-1]) > iterations:
             raise Mistake(f"{path} is trained for {done} iterations already; give stop.iterations={done} or more")
         checking.configuration(run.config)
+    _must_fit(layout, run.config)
     with resumable(path), Watch(iterations, run.config.policies, console(stderr=as_json)) as watch:
         return training.resume(path, watch, iterations if changes else None)
 
@@ -167,6 +193,7 @@ def rollout(
     seed: Annotated[int | None, option("N", "Seed of the play (default: the run's).", min=0)] = None,
     rule: Annotated[list[str] | None, option("TYPE=RULE", "Script a type, such as firm=random; may be repeated.")] = None,
     out: Annotated[Path | None, option("DIR", "Folder for the episode (default: RUN/episodes/seed_N).")] = None,
+    layout: Layout = None,
     as_json: Json = False,
 ) -> None:
     """Play one episode with a run's policies, keep it as npz files in a new place and print its means."""
@@ -180,6 +207,7 @@ def rollout(
         scripts = scripts_of(rule or [], found.config)
         config = evaluate.scripted(found.config, scripts)
         make_batch(config, 1)  # knows the rules
+        _must_fit(layout, config)
     seed = config.seed if seed is None else seed
     folder = out or found.path / "episodes" / "_".join((f"seed_{seed}", *(f"{t}-{word(text)}" for t, text in scripts.items())))
     must_be_writable(folder)
@@ -187,6 +215,10 @@ def rollout(
         raise Mistake(f"{there[0]} exists already; choose another --out, or another --seed")
     log = rollout_log.record(config, policies, replicas, seed, iteration)
     files = rollout_log.save(log, folder, iteration, list(config.policies))
+    if layout:
+        from rllib_macro import layout_2022
+        files += layout_2022.write(found, found.path / layout_2022.FOLDER)
+        files += layout_2022.write_episode(config, log, iteration, found.path / layout_2022.FOLDER)
     rewards, measures = ({key.removeprefix(kind): per_replica(array) for key, array in log.items() if key.startswith(kind)}
                          for kind in ("rewards/", "measure/"))
     if as_json:

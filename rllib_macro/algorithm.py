@@ -1,10 +1,14 @@
 """MacroPPO: RLlib's PPO around array rollouts. RLlib configures, checkpoints, distributes and restores; the arithmetic is ours."""
 from __future__ import annotations
 
+import contextlib
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray.exceptions import ObjectLostError
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -31,7 +35,8 @@ from rllib_macro.rollout import RolloutData
 from rllib_macro.store import load_tree, save_tree
 
 ENV = "rllib_macro"
-EMPTY_SAMPLES = 5  # iterations in a row without data after which a run with remote runners stops
+FAILURES = 5  # times in a row that all remote runners may fail while they play
+PATIENCE = 600.0  # seconds in which one of them must be back after all were lost, as when a node is replaced
 
 register_env(ENV, MacroEnv)
 
@@ -96,7 +101,6 @@ class MacroPPO(PPO):
         return MacroPPOConfig()
 
     def setup(self, config: Any) -> None:
-        self.empty_samples = 0
         super().setup(config)
         self.run_config = check_against(from_dict(self.config.run), envs.load(self.config.run["economy"]))
 
@@ -104,31 +108,46 @@ class MacroPPO(PPO):
         plan = schedule.plan(self.run_config, self.iteration)
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER), reduce="mean", window=1):
             data = self._sample(plan)
-        if data is None:
-            return
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER), reduce="mean", window=1):
             results = self.learner_group.update(training_data=data, plan=plan, iteration=self.iteration)
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER), reduce="mean", window=1):
             self.send_weights(plan.train)
 
-    def _sample(self, plan: schedule.Plan) -> RolloutData | None:
-        """One rollout from every runner; None if no remote runner answered, an error if none has for several iterations."""
+    def _sample(self, plan: schedule.Plan) -> RolloutData:
+        """One rollout from every runner; those that are lost are waited for only when all are."""
         order = {"plan": plan, "iteration": self.iteration}
         if self.env_runner_group.num_remote_env_runners() == 0:
             rollouts = self.env_runner.sample(**order)
             self.metrics.aggregate([self.env_runner.get_metrics()], key=ENV_RUNNER_RESULTS)
             return RolloutData(rollouts=rollouts)
+        failures, deadline = 0, time.monotonic() + PATIENCE
+        while True:
+            asked = self.env_runner_group.num_healthy_remote_workers()
+            data, metrics = self._answers(order)
+            if metrics:
+                self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
+                return data
+            failures += asked > 0
+            if failures > FAILURES or time.monotonic() > deadline:
+                raise RuntimeError("no env runner answers any more; see their logs, add nodes, or use resources.num_env_runners=0")
+            time.sleep(1.0)
+            if self.restore_env_runners(self.env_runner_group):
+                self.send_weights()
+
+    def _answers(self, order: dict[str, Any]) -> tuple[RolloutData, list[Any]]:
+        """What the remote runners played, and their metrics; in a learner of this process, less what was lost with its runner."""
         answers = self.env_runner_group.foreach_env_runner(
             "sample_shards", kwargs={"shards": max(1, self.config.num_learners), **order}, local_env_runner=False,
             timeout_seconds=self.config.sample_timeout_s)
-        self.empty_samples = 0 if answers else self.empty_samples + 1
-        if self.empty_samples >= EMPTY_SAMPLES:
-            raise RuntimeError(f"no env runner answered for {EMPTY_SAMPLES} iterations; see their logs, or use resources.num_env_runners=0")
-        if not answers:
-            return None
-        self.metrics.aggregate([metrics for _, metrics in answers], key=ENV_RUNNER_RESULTS)
-        return RolloutData(references=[references for references, _ in answers])
+        if self.config.num_learners:
+            return RolloutData(references=[references for references, _ in answers]), [metrics for _, metrics in answers]
+        rollouts, kept = [], []
+        for references, metrics in answers:
+            with contextlib.suppress(ObjectLostError):
+                rollouts += ray.get(references)
+                kept.append(metrics)
+        return RolloutData(rollouts=rollouts), kept
 
     def send_weights(self, types: list[str] | None = None) -> None:
         """Runners get the learners' weights of these types, or of all."""

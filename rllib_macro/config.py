@@ -599,8 +599,8 @@ def _check_seen(params: Mapping[str, Any], economy: Any) -> None:
     """What agents see is fixed when a run begins."""
     for agent in economy.agents.values():
         for feature in getattr(agent, "sees", ()):
-            name = getattr(feature, "when", None)
-            if name in params and is_scheduled(params[name]):
+            name: str = getattr(feature, "when", None) or ""
+            if is_scheduled(params.get(name)):
                 raise ConfigError(f"params.{name} decides whether {feature.name} is seen and must be a number, got a schedule")
 
 

@@ -26,7 +26,7 @@ def best_response(
 ) -> None:
     """What a type, or one agent, still gains by leaving the learned profile: a lower bound on epsilon with its 95 % interval."""
     from rllib_macro import best_response as responding
-    options = {"checkpoint": checkpoint, "iterations": iterations, "seeds": seeds, "episodes": episodes, "label": label,
+    options: dict[str, Any] = {"checkpoint": checkpoint, "iterations": iterations, "seeds": seeds, "episodes": episodes, "label": label,
                "start": "fresh" if fresh else "checkpoint", "watch": _watch}
     found = _opened(run)
     with asked():

@@ -203,7 +203,7 @@ class Progress:
         self.path, self.columns = path, list[str]()
         if after is not None:
             self._continue(after)
-        self.events = SummaryWriter(str(path), purge_step=after)
+        self.events = SummaryWriter(str(path), purge_step=None if after is None else after + 1)  # the first step to hide
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one iteration; `row["iteration"]` counts from 1."""

@@ -98,7 +98,7 @@ def coverage(repetitions: int = 200, deviations: int = 20, seeds: int = 5, episo
             drawn = rng.choice(len(still), min(seeds, len(still)), replace=False)
             _, low, _ = _analysis(peace, config, [still[i] for i in drawn], 1000 * repetition, episodes)
             quiet.append(low <= 0)
-    return Coverage(repetitions, deviations, *(float(np.mean(of)) for of in (covered, found, quiet)), float(exact.mean()),
+    return Coverage(repetitions, deviations, float(np.mean(covered)), float(np.mean(found)), float(np.mean(quiet)), float(exact.mean()),
                     (EQUILIBRIUM * (OFF - 1)) ** 2)
 
 

@@ -35,7 +35,7 @@ def load_tree(folder: Path) -> Any:
     verify(folder)
     try:
         return _decode(json.loads((folder / TREE).read_text()), load_file(folder / ARRAYS))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise StoreError(f"checkpoint {folder} cannot be read ({error}); use another checkpoint") from None
 
 
@@ -54,7 +54,9 @@ def verify(folder: Path) -> None:
             file = folder / name
             if not file.is_file() or file.stat().st_size != want["bytes"] or _sha256(file) != want["sha256"]:
                 raise StoreError(f"checkpoint {folder} is damaged: {name} is not as it was saved; use another checkpoint")
-    except (OSError, TypeError, KeyError, AttributeError, json.JSONDecodeError):
+    except StoreError:
+        raise
+    except (OSError, TypeError, KeyError, AttributeError, ValueError):
         raise StoreError(f"checkpoint {folder} is incomplete: it has no readable {MANIFEST}; use another checkpoint") from None
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).parents[1] / "tune_configs"
 PROGRAM = "python -m rllib_macro"
+FOLDERS = ("sweeps", "cluster")  # of CONFIGS, whose files are no configurations of runs
 LAYERS = ("kernels", "envs", "rllib_macro")  # whose own errors are sentences for the user
 INTERRUPTED = 130
 WIDTH = 140  # of tables that no terminal shows
@@ -119,18 +120,18 @@ def described(name: str, settings: Sequence[str]) -> tuple[RunConfig, bool]:
     return check_against(from_dict({"economy": name}, spelled_out(settings, name)), economy), False
 
 
-def config_file(name: str) -> Path:
-    """The configuration file that a path or a name in tune_configs stands for."""
+def config_file(name: str, folder: str | None = None) -> Path:
+    """The configuration file that a path or a name in tune_configs, or in one of its FOLDERS, stands for."""
     path = Path(name)
     if path.is_file():
         return path
-    here = configurations()
+    here = configurations(folder)
     if (bare := name.removesuffix(".yaml")) in here:
         return here[bare]
     beside = [str(file) for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
     near = difflib.get_close_matches(name, [*beside, *map(str, here.values()), *here], 1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"give a YAML file or one of {', '.join(here)}"
-    raise Mistake(f"there is no configuration {name}; {hint}")
+    raise Mistake(f"there is no {'configuration' if folder is None else folder.removesuffix('s')} {name}; {hint}")
 
 
 def checked(file: Path, settings: Sequence[str]) -> RunConfig:
@@ -155,11 +156,11 @@ def spelled_out(settings: Sequence[str], economy: str) -> list[str]:
     return [f"params.{setting}" if setting.partition("=")[0] in short else setting for setting in settings]
 
 
-def configurations() -> dict[str, Path]:
-    """{name: file} in tune_configs, seen from here where that is shorter: {"rbc_quick": tune_configs/rbc_quick.yaml}."""
-    here = Path.cwd()
-    return {str(file.relative_to(CONFIGS).with_suffix("")): file.relative_to(here) if file.is_relative_to(here) else file
-            for file in sorted(CONFIGS.rglob("*.yaml"))}
+def configurations(folder: str | None = None) -> dict[str, Path]:
+    """{name: file} in tune_configs or in one of its FOLDERS, seen from here where that is shorter: {"rbc": tune_configs/rbc.yaml}."""
+    here, root = Path.cwd(), CONFIGS / (folder or "")
+    files = [file for file in sorted(root.rglob("*.yaml")) if folder or file.relative_to(root).parts[0] not in FOLDERS]
+    return {str(file.relative_to(root).with_suffix("")): file.relative_to(here) if file.is_relative_to(here) else file for file in files}
 
 
 def comment(file: Path) -> str:
@@ -182,9 +183,10 @@ def saved_iteration(run: Run, iteration: int | None) -> int:
     """The iteration whose policies play: the one asked for, or the newest that was saved."""
     if iteration is not None:
         return iteration
-    if not run.checkpoints():
+    saved = run.checkpoints() or run.saved()
+    if not saved:
         run.checkpoint()  # says so
-    return run.checkpoints()[-1]
+    return saved[-1]
 
 
 def must_be_writable(folder: Path) -> None:

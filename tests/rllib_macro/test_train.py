@@ -71,7 +71,8 @@ def test_training_starts_from_the_weights_that_the_untrained_baseline_plays():
 def test_the_same_seed_gives_the_same_run_in_every_process():
     program = ("import hashlib; from rllib_macro import train; from tests.rllib_macro.tiny import tiny\n"
                "with train.algorithm(tiny()) as algo:\n    algo.train()\n    modules = algo.learner_group._learner.modules\n"
-               "    print([hashlib.sha256(x.numpy().tobytes()).hexdigest() for t in sorted(modules) for x in modules[t].state_dict().values()])")
+               "    weights = [x.numpy().tobytes() for t in sorted(modules) for x in modules[t].state_dict().values()]\n"
+               "    print(hashlib.sha256(b''.join(weights)).hexdigest())")
     told = [subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True,
                            env=os.environ | {"PYTHONHASHSEED": hashing}).stdout for hashing in ("1", "2")]
     assert told[0] == told[1] != ""

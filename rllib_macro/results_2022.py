@@ -1,0 +1,116 @@
+"""Tables of docs/results/rbc_2022.md, made from run folders so that no number is copied by hand.
+
+    python -m rllib_macro.results_2022 smoke runs/rbc_2022_smoke_* --into docs/results/rbc_2022.md
+
+replaces the text between the comments `<!-- smoke: begin -->` and `<!-- smoke: end -->` of the file, or prints it without --into.
+"""
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas
+import typer
+from scipy import stats
+
+from rllib_macro.run import Run, RunError
+
+# The learning smoke test of the released program (its sweep settings, 8 replicas, one run on a CPU): only consumers learn.
+PUBLISHED: dict[str, tuple[str, dict[int, float], str]] = {
+    "reward/consumer": ("consumer reward", {0: 5.21, 10: 5.66, 50: 5.52, 100: 5.68, 150: 5.80, 199: 5.84}, "{:.2f}"),
+    "reward/firm": ("firm reward", {0: -42.0e3, 10: -67.6e3, 50: -62.1e3, 100: -68.1e3, 150: -71.1e3, 199: -74.9e3}, "{:,.0f}"),
+    "measure/hours": ("mean hours", {0: 504, 10: 650, 50: 629, 100: 678, 150: 702, 199: 708}, "{:.0f}"),
+}
+COMMAND = "python -m rllib_macro train tune_configs/rbc_2022.yaml stop.iterations=200 replicas=8 seed=N name=rbc_2022_smoke_N"
+
+
+def smoke(runs: Sequence[Run]) -> str:
+    """The smoke test of several seeds beside the published run, as Markdown; RunError if a run does not have its 200 iterations.
+
+    A published number is one more draw from the distribution of which the seeds are a sample: it is expected, with probability 95 %,
+    within mean +- t s sqrt(1 + 1/n).
+    """
+    if len(runs) < 2:
+        raise RunError(f"the spread over seeds needs at least 2 runs, got {len(runs)}; train more with other seeds")
+    tables = [run.progress().set_index("iteration") for run in runs]
+    episodes = list(next(iter(PUBLISHED.values()))[1])
+    lines, inside, ranged = [], 0, 0
+    for episode in episodes:
+        cells = [str(episode)]
+        for column, (_, numbers, form) in PUBLISHED.items():
+            values = np.array([_at(run, table, column, episode + 1) for run, table in zip(runs, tables)])
+            half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
+            inside += abs(numbers[episode] - values.mean()) <= half
+            ranged += values.min() <= numbers[episode] <= values.max()
+            cells += [form.format(x) for x in (numbers[episode], values.mean(), values.std(ddof=1))]
+            cells[-2:] = [f"{cells[-2]} ± {cells[-1]}", f"{form.format(values.min())} to {form.format(values.max())}"]
+        lines.append(cells)
+    names = [name for name, _, _ in PUBLISHED.values()]
+    head = ["episode", *(text for name in names for text in (f"{name}, published", f"{len(runs)} seeds", "range"))]
+    seeds = ", ".join(str(run.config.seed) for run in runs)
+    count = len(episodes) * len(PUBLISHED)
+    return "\n".join([
+        f"Made by `{COMMAND}` for N = {seeds}, then `python -m rllib_macro.results_2022 smoke runs/rbc_2022_smoke_* --into "
+        "docs/results/rbc_2022.md`.", "",
+        _table(head, lines), "",
+        f"Means over replicas, periods and agents of one iteration; mean ± standard deviation and range over {len(runs)} seeds. "
+        f"{inside} of the {count} published numbers lie within the 95 % prediction interval of the seeds, {ranged} within their range."
+        f"{_duration(tables)}",
+    ])
+
+
+def _duration(tables: Sequence[pandas.DataFrame]) -> str:
+    """How long training took, where that was recorded."""
+    seconds = [table["seconds"].iloc[-1] for table in tables if "seconds" in table]
+    return f" Training took {min(seconds):.0f} to {max(seconds):.0f} seconds for each seed." if seconds else ""
+
+
+def _at(run: Run, table: pandas.DataFrame, column: str, iteration: int) -> float:
+    try:
+        return float(table[column].loc[iteration])
+    except KeyError:
+        raise RunError(f"{run.path} has no {column} in iteration {iteration}; train it with: {COMMAND}") from None
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["--:"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+SECTIONS: dict[str, Callable[[Sequence[Run]], str]] = {"smoke": smoke}
+
+
+def main(
+    section: Annotated[str, typer.Argument(help=f"Which table: {', '.join(SECTIONS)}.")],
+    runs: Annotated[list[Path], typer.Argument(help="The run folders that it is made from.")],
+    into: Annotated[Path | None, typer.Option(metavar="FILE", help="Markdown file in which the section is replaced.")] = None,
+) -> None:
+    """Make one table of docs/results/rbc_2022.md from run folders."""
+    try:
+        text = SECTIONS[section]([Run.open(path) for path in runs])
+        if into is not None:
+            replace(into, section, text)
+    except (ValueError, KeyError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(text if into is None else str(into))
+
+
+def replace(file: Path, section: str, text: str) -> None:
+    """Put a section between its comments; RunError if the file does not have them."""
+    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
+    before = file.read_text(encoding="utf-8")
+    after, found = re.subn(rf"(?s){re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{text}\n{end}", before)
+    if found != 1:
+        raise RunError(f"{file} must have the lines {begin} and {end} once; write them where the table belongs")
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(after, encoding="utf-8")
+    os.replace(partial, file)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,8 +1,9 @@
 """Tables of docs/results/rbc_2022.md, made from run folders so that no number is copied by hand.
 
     python -m rllib_macro.results_2022 smoke runs/rbc_2022_smoke_* --into docs/results/rbc_2022.md
+    python -m rllib_macro.results_2022 compressed runs/rbc_2022_compressed --into docs/results/rbc_2022.md
 
-replaces the text between the comments `<!-- smoke: begin -->` and `<!-- smoke: end -->` of the file, or prints it without --into.
+replace the text between the comments `<!-- smoke: begin -->` and `<!-- smoke: end -->`, or `compressed`, or print it without --into.
 """
 from __future__ import annotations
 
@@ -63,9 +64,49 @@ def smoke(runs: Sequence[Run]) -> str:
     ])
 
 
+# Phases of the published curves (figure 3 of the paper, beside an independent replication): share of a window's length E at which a phase
+# begins and ends, what the published runs show there. E is 30,000 in the paper.
+PHASES: tuple[tuple[str, float, float, dict[str, str]], ...] = (
+    ("only consumers learn, terms masked", 0, 1 / 3, {"price": "1000", "wage": "19.8", "firm": "-43K to -79K"}),
+    ("1500 is open, 500 is not", 1 / 3, 1 / 2, {"price": "1225", "wage": "19.8", "firm": "-55K"}),
+    ("500 is open, 2000 is not", 1 / 2, 2 / 3, {"price": "985 to 990", "wage": "19.5", "firm": "-65K to -68K"}),
+    ("2000 is open", 2 / 3, 1, {"price": "1203 to 1215", "wage": "19.8", "firm": "-67K to -90K"}),
+    ("firms learn, taxes still low", 1.2, 1.5, {"price": "1480 to 2260", "wage": "7.0 to 9.5", "firm": "38K to 100K",
+                                                "welfare": "1200 to 2630"}),
+    ("taxes of an untrained government near 50 %", 1.9, 2, {"price": "2090 to 2100", "wage": "12 to 12.6", "firm": "42K to 45K",
+                                                          "welfare": "1350"}),
+    ("the government has learned to cut them", 2.2, 3, {"price": "2340", "wage": "9.4 to 9.5", "firm": "125K to 130K", "welfare": "3320"}),
+    ("later", 3, 5, {"price": "2145 to 2280", "wage": "8.5 to 10.2", "firm": "122K to 144K", "welfare": "3160 to 4050"}),
+)
+COLUMNS = {"price": ("measure/price", "{:,.0f}"), "wage": ("measure/wage", "{:.1f}"), "firm": ("reward/firm", "{:,.0f}"),
+           "welfare": ("reward/government", "{:,.0f}")}
+
+
+def compressed(runs: Sequence[Run]) -> str:
+    """Every phase of the compressed curriculum beside the published runs, means over its iterations; RunError if it is not trained."""
+    run, = runs
+    table, window = run.progress().set_index("iteration"), run.config.policies["firm"].train_from
+    lines = []
+    for name, begin, end, published in PHASES:
+        rows = table.loc[round(begin * window) + 1:round(end * window)]
+        if rows.empty:
+            raise RunError(f"{run.path} has not reached iteration {round(begin * window)}; go on with: train --resume {run.path}")
+        cells = [text for short, (column, form) in COLUMNS.items() for text in (published.get(short, ""), form.format(rows[column].mean()))]
+        lines.append([name, f"{round(begin * window):,} to {round(end * window):,}", *cells])
+    head = ["phase", "iterations", *(text for short in COLUMNS for text in (f"{short}, published", "here"))]
+    return "\n".join([
+        f"Made by `python -m rllib_macro train tune_configs/{run.config.name}.yaml`, then `python -m rllib_macro.results_2022 compressed "
+        f"runs/{run.config.name} --into docs/results/rbc_2022.md`.", "", _table(head, lines), "",
+        f"Means over the iterations of a phase, {run.config.replicas} replicas, seed {run.config.seed}; published ranges span the paper's "
+        f"figure and an independent replication, read off plots.{_duration([table])}",
+    ])
+
+
 def _duration(tables: Sequence[pandas.DataFrame]) -> str:
     """How long training took, where that was recorded."""
     seconds = [table["seconds"].iloc[-1] for table in tables if "seconds" in table]
+    if len(seconds) == 1:
+        return f" Training took {seconds[0] / 60:.0f} minutes on a machine with other work to do."
     return f" Training took {min(seconds):.0f} to {max(seconds):.0f} seconds for each seed." if seconds else ""
 
 
@@ -81,7 +122,7 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-SECTIONS: dict[str, Callable[[Sequence[Run]], str]] = {"smoke": smoke}
+SECTIONS: dict[str, Callable[[Sequence[Run]], str]] = {"smoke": smoke, "compressed": compressed}
 
 
 def main(

@@ -26,7 +26,6 @@ from rllib_macro.store import StoreError, load_tree, save_tree, seal
 from tests.rllib_macro.published import profile, published_tree, untrained_run
 from tests.rllib_macro.tiny import TINY, tiny
 
-pytestmark = pytest.mark.xdist_group("ray")
 SENTENCES = (ConfigError, RunError, StoreError, TraceError, ImportError2022, LayoutError)
 few = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60, derandomize=True, database=None)
 

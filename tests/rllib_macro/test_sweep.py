@@ -25,7 +25,7 @@ from rllib_macro.run import Run, RunError
 from rllib_macro.terminal import CONFIGS
 from tests.rllib_macro.tiny import TINY
 
-pytestmark = pytest.mark.xdist_group("ray")
+HANDLER = signal.getsignal(signal.SIGINT)  # default, or ignored where tests run in the background
 
 SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))
 SMALL = """
@@ -263,7 +263,7 @@ def test_ctrl_c_says_how_to_go_on(swept):
     sentence, again = swept.stopped.stderr.strip().split("; go on with: python -m rllib_macro ")
     assert sentence == "stopped with 2 of 2 trials unfinished"
     assert shlex.split(again) == [*swept.options, "--resume"]
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) == HANDLER
 
 
 def test_a_trial_is_the_run_it_stands_for_also_after_an_interruption(swept, tmp_path, monkeypatch):

@@ -18,23 +18,13 @@ from safetensors.torch import save_file
 import envs
 from rllib_macro import best_response as br
 from rllib_macro import evaluate
-from rllib_macro.config import check_against, from_text
+from rllib_macro.config import check_against, load
 from rllib_macro.env_runner import make_batch
 from rllib_macro.run import Run
 from rllib_macro.store import save_tree
 from rllib_macro.train import session
 
-DUOPOLY = """
-economy: cournot
-name: duopoly
-replicas: 256
-features: raw
-policies:
-  home: &producer
-    {lr: 0.03, entropy: 0.02, epochs: 4, minibatches: 1, clip: 0.3, reward_scale: 100, gamma: 1.0, lambda: 1.0, grad_clip: null,
-     network: {hidden: [8]}}
-  foreign: *producer
-"""
+CONFIG = Path(__file__).parents[1] / "tune_configs" / "cournot.yaml"
 EQUILIBRIUM = 30.0
 OFF = 1.05  # a producer five percent off its best reply loses (1.5 units) squared, a quarter percent of its profit
 ITERATIONS = 120
@@ -55,7 +45,7 @@ class Coverage:
 
 def plant(folder: Path, home: float, foreign: float = EQUILIBRIUM, spread: float = 0.3) -> Run:
     """A run whose checkpoint 0 plays bell-shaped mixtures of quantities, `spread` wide, around the given ones."""
-    config = from_text(DUOPOLY)
+    config = load(CONFIG)
     run = Run.create(check_against(config, envs.load(config.economy)), folder)
     save_tree(run.path / "checkpoints" / "iteration_000000", {})
     (run.path / "policies").mkdir()

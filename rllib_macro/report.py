@@ -225,7 +225,7 @@ def _deviations(run: Run) -> str:
     caption = ("What one type, or one agent, gained by learning on alone against the frozen profile, on fresh paired episodes. Learning "
                "may miss a better deviation: each gain is a lower bound on epsilon, never an upper one.")
     return _table(["deviator", "iteration", "reward of the profile", "gain", "95 % interval", "share of what training brought", "verdict"],
-                  lines, caption)
+                  lines, caption, numbers=False)
 
 
 # -- parameters and configuration

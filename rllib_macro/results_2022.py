@@ -2,11 +2,13 @@
 
     python -m rllib_macro.results_2022 smoke runs/rbc_2022_smoke_* --into docs/results/rbc_2022.md
     python -m rllib_macro.results_2022 compressed runs/rbc_2022_compressed --into docs/results/rbc_2022.md
+    python -m rllib_macro.results_2022 equilibrium runs/rbc_2022_compressed --into docs/results/rbc_2022.md
 
 replace the text between the comments `<!-- smoke: begin -->` and `<!-- smoke: end -->`, or `compressed`, or print it without --into.
 """
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -102,6 +104,30 @@ def compressed(runs: Sequence[Run]) -> str:
     ])
 
 
+def equilibrium(runs: Sequence[Run]) -> str:
+    """The epsilon table of a run as `equilibrium RUN` found it; RunError if it was not asked."""
+    run, = runs
+    files = sorted((run.path / "best_response").glob("*/*/result.json"))
+    if not files:
+        raise RunError(f"{run.path} has no best responses; make them with: python -m rllib_macro equilibrium {run.path}")
+    found = [json.loads(file.read_text()) for file in files]
+    def number(x: float | None) -> str:
+        return "" if x is None else f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+    lines = [[r["deviator"], number(r["training_log"]), number(r["profile"]) + (" (differs)" if r["mismatch"] else ""), number(r["gain"]),
+              f"{number(r['ci_low'])} to {number(r['ci_high'])}",
+              "" if r["share_of_training_gain"] is None else f"{100 * r['share_of_training_gain']:.2g} %", r["verdict"]] for r in found]
+    first = found[0]
+    return "\n".join([
+        f"Made by `python -m rllib_macro equilibrium runs/{run.config.name} --iterations {first['iterations']} "
+        f"--seeds {len(first['gains'])}`, then `python -m rllib_macro.results_2022 equilibrium runs/{run.config.name} --into "
+        "docs/results/rbc_2022.md`.", "",
+        _table(["deviator", "reward in the training log", "of the profile on fresh seeds", "gain", "95 % interval", "share of what training brought", "verdict"], lines), "",
+        f"Iteration {first['checkpoint']}, {first['episodes']} paired episodes for each of {len(first['gains'])} training seeds. "
+        "Learning may miss a better deviation: each gain is a lower bound on epsilon.",
+    ])
+
+
 def _duration(tables: Sequence[pandas.DataFrame]) -> str:
     """How long training took, where that was recorded."""
     seconds = [table["seconds"].iloc[-1] for table in tables if "seconds" in table]
@@ -122,7 +148,7 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-SECTIONS: dict[str, Callable[[Sequence[Run]], str]] = {"smoke": smoke, "compressed": compressed}
+SECTIONS: dict[str, Callable[[Sequence[Run]], str]] = {"smoke": smoke, "compressed": compressed, "equilibrium": equilibrium}
 
 
 def main(

@@ -176,6 +176,20 @@ def test_a_damaged_evaluation_is_named(tmp_path, text):
     assert not (run.path / "report.html").exists()
 
 
+def test_best_responses_stand_in_the_epsilon_table_with_their_verdicts(tmp_path):
+    run = write_run(tmp_path, iterations=1, episode=False)
+    assert "Not asked yet" in page(run).text
+    for deviator, gain, verdict in (("firm", 250.5, "profitable deviation found"), ("firm_3", -1.0, "no profitable deviation found")):
+        folder = run.path / "best_response" / deviator / "iteration_000001"
+        folder.mkdir(parents=True)
+        found = {"deviator": deviator, "checkpoint": 1, "profile": 100_000.0, "gain": gain, "ci_low": gain - 10, "ci_high": gain + 10,
+                 "share_of_training_gain": None if gain < 0 else 0.002, "verdict": verdict, "mismatch": deviator == "firm"}
+        (folder / "result.json").write_text(json.dumps(found))
+    text = page(run).text
+    for part in ("firm_3", "100,000", "240 to 260", "0.2 %", "the profile does not match the training log", "lower bound", "not known"):
+        assert part in text
+
+
 def test_nothing_recorded_nothing_written(tmp_path):
     run = write_run(tmp_path)
     (run.path / "progress.csv").write_text("iteration\n")

@@ -122,7 +122,8 @@ def equilibrium(runs: Sequence[Run]) -> str:
         f"Made by `python -m rllib_macro equilibrium runs/{run.config.name} --iterations {first['iterations']} "
         f"--seeds {len(first['gains'])}`, then `python -m rllib_macro.results_2022 equilibrium runs/{run.config.name} --into "
         "docs/results/rbc_2022.md`.", "",
-        _table(["deviator", "reward in the training log", "of the profile on fresh seeds", "gain", "95 % interval", "share of what training brought", "verdict"], lines), "",
+        _table(["deviator", "reward in the training log", "of the profile on fresh seeds", "gain", "95 % interval",
+                "share of what training brought", "verdict"], lines), "",
         f"Iteration {first['checkpoint']}, {first['episodes']} paired episodes for each of {len(first['gains'])} training seeds. "
         "Learning may miss a better deviation: each gain is a lower bound on epsilon.",
     ])

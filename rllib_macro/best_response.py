@@ -23,7 +23,7 @@ from torch import Tensor
 import envs
 from rllib_macro import evaluate, schedule
 from rllib_macro.config import Deviation, RunConfig
-from rllib_macro.env_runner import Player, make_batch, playing
+from rllib_macro.env_runner import fresh_player, make_batch
 from rllib_macro.run import Run, RunError
 from rllib_macro.train import algorithm, session
 
@@ -107,9 +107,8 @@ def paired_gain(config: RunConfig, profile: Mapping[str, Any], own: Any, type_: 
 def episode_rewards(config: RunConfig, policies: Mapping[str, Any], type_: str, number: int | None, seed: int,
                     episodes: int) -> np.ndarray:
     """Mean reward per period of a type, or of one of its agents, in each of `episodes` replicas of one episode: (episodes,)."""
-    batch = make_batch(config, episodes, seed=seed)
-    player = Player(batch, playing(dict(policies), config), config.model_copy(update={"seed": seed}))
-    rollout, _ = player.play(batch.economy.periods(batch.p), 0)
+    player = fresh_player(config, policies, episodes, seed)
+    rollout, _ = player.play(player.batch.economy.periods(player.batch.p), 0)
     rewards = rollout.types[type_].rewards.view(rollout.periods, episodes, -1).double().cpu().numpy()
     return (rewards if number is None else rewards[:, :, number:number + 1]).mean((0, 2))
 

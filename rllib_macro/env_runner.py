@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -206,6 +206,16 @@ class Player:
         if self.device.type != "cuda":
             return torch.from_numpy(np.ascontiguousarray(to_host(array)))
         return torch.from_dlpack(array.view(np.uint8)).bool() if array.dtype == bool else torch.from_dlpack(array)
+
+
+def fresh_player(config: RunConfig, policies: Mapping[str, Any], replicas: int, seed: int, iteration: int | None = None) -> Player:
+    """Policies about to play fresh replicas from one seed, under the windows and Params of an iteration (the last if none is named)."""
+    batch = make_batch(config, replicas, seed=seed)
+    now = schedule.plan(config, config.stop.iterations if iteration is None else iteration)
+    batch.adjust(now.params, now.windows)
+    batch.reset()
+    modules = {type_: module for type_, module in policies.items() if type_ not in batch.rules}
+    return Player(batch, playing(modules, config), config.model_copy(update={"seed": seed}))
 
 
 class BatchedEnvRunner(EnvRunner, Checkpointable):

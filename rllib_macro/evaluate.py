@@ -10,9 +10,8 @@ from torch import Tensor
 
 import envs
 from envs.core.economy import unknown
-from rllib_macro import schedule
 from rllib_macro.config import RunConfig
-from rllib_macro.env_runner import Player, make_batch, run_spaces
+from rllib_macro.env_runner import fresh_player, make_batch, run_spaces
 from rllib_macro.networks import MacroModule, model_config
 from rllib_macro.run import RunError
 
@@ -61,13 +60,9 @@ def play(config: RunConfig, policies: Mapping[str, Any], rules: Mapping[str, str
     played = scripted(config, rules or {})
     rewards: dict[str, list[float]] = {}
     measures: dict[str, list[float]] = {}
-    now = schedule.plan(config, config.stop.iterations if iteration is None else iteration)
     for seed in config.evaluation.seeds if seeds is None else seeds:
-        batch = make_batch(played, replicas or config.evaluation.replicas, seed=seed)
-        batch.adjust(now.params, now.windows)
-        batch.reset()
-        player = Player(batch, {t: m for t, m in policies.items() if t not in batch.rules}, played.model_copy(update={"seed": seed}))
-        _, means = player.play(batch.economy.periods(batch.p), 0, explore)
+        player = fresh_player(played, policies, replicas or config.evaluation.replicas, seed, iteration)
+        _, means = player.play(player.batch.economy.periods(player.batch.p), 0, explore)
         for name, value in means.items():
             type_ = name.removeprefix("reward/")
             (rewards if name != type_ else measures).setdefault(type_, []).append(value)

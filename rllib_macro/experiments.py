@@ -9,9 +9,9 @@ import numpy as np
 from scipy import stats
 
 from kernels.core.arrays import to_host
-from rllib_macro import evaluate, schedule
+from rllib_macro import evaluate
 from rllib_macro.config import RunConfig
-from rllib_macro.env_runner import Player, make_batch, playing
+from rllib_macro.env_runner import fresh_player, make_batch
 from rllib_macro.run import RunError
 
 CONFIDENCE = 0.95
@@ -62,13 +62,9 @@ def compare(config: RunConfig, policies: Mapping[str, Any], type_: str, rules: S
 def _paths(config: RunConfig, policies: Mapping[str, Any], seed: int, replicas: int,
            impulses: Mapping[str, tuple[int, float]]) -> dict[str, np.ndarray]:
     """{measure or reward: (replicas, periods)} of one episode."""
-    batch = make_batch(config, replicas, seed=seed)
-    now = schedule.plan(config, config.stop.iterations)
-    batch.adjust(now.params, now.windows)
-    batch.reset()
+    player = fresh_player(config, policies, replicas, seed)
+    batch = player.batch
     batch.impulses = dict(impulses)
-    modules = {t: m for t, m in policies.items() if t not in batch.rules}
-    player = Player(batch, playing(modules, config), config.model_copy(update={"seed": seed}))
     frames: dict[str, list[np.ndarray]] = {}
     for t in range(batch.economy.periods(batch.p)):
         player.play(1, t)

@@ -12,20 +12,16 @@ from typing import Any
 import numpy as np
 
 from kernels.core.arrays import to_host
-from rllib_macro import schedule
 from rllib_macro.config import RunConfig
-from rllib_macro.env_runner import Player, make_batch
+from rllib_macro.env_runner import fresh_player
 
 
 def record(config: RunConfig, policies: Mapping[str, Any], replicas: int = 8, seed: int = 0,
            iteration: int | None = None) -> dict[str, np.ndarray]:
     """One episode of `replicas` copies: {"obs/<type>", "chosen/<type>", "rewards/<type>", "state/<field>", "action/<field>",
     "measure/<name>"} -> arrays (B, T, ...); states before each step, measures after it."""
-    batch = make_batch(config, replicas, seed=seed)
-    now = schedule.plan(config, config.stop.iterations if iteration is None else iteration)
-    batch.adjust(now.params, now.windows)
-    batch.reset()
-    player = Player(batch, {t: m for t, m in policies.items() if t not in batch.rules}, config.model_copy(update={"seed": seed}))
+    player = fresh_player(config, policies, replicas, seed, iteration)
+    batch = player.batch
     frames: dict[str, list[np.ndarray]] = {}
 
     def keep(name: str, array: Any) -> None:

@@ -28,7 +28,7 @@ TYPES = ("consumer", "firm", "government")
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():
-    started = train.start_ray(tiny())
+    started = train.start_ray(tiny("resources={num_env_runners: 2, num_learners: 2}"))  # room for the largest run below
     yield
     if started:
         ray.shutdown()

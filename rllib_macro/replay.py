@@ -134,6 +134,8 @@ def _load(file: Path) -> Arrays:
             arrays = {name: kept[name] for name in kept.files} if isinstance(kept, np.lib.npyio.NpzFile) else {}
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "allow_pickle" in reason:  # NumPy's own advice is to unpickle
+            reason = "it is another kind of file, or holds Python objects"
         raise TraceError(f"{file} cannot be read as an .npz file of plain arrays ({reason[:200]}); record or copy it again") from error
     if not arrays or not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise TraceError(f"{file} holds no named arrays; give an .npz file")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 from rich.console import Console, Group
@@ -211,19 +211,16 @@ def resumable(path: Path) -> Iterator[None]:
 # --- what the user sees -----------------------------------------------------------------------------------------------
 
 
-class Watch:
-    """The progress of a training: two live lines on a terminal, elsewhere one for the first iteration and every tenth of all."""
+class Progressing:
+    """A progress bar that moves within a `with` block on a terminal, and is not shown elsewhere (`live` is None)."""
 
-    def __init__(self, iterations: int, types: Iterable[str], out: Console):
-        self.iterations, self.types, self.out = iterations, list(types), out
-        self.recent: deque[tuple[float, int]] = deque(maxlen=20)  # (seconds, agent steps) of the last iterations
-        self.printed = -1  # tenths of the iterations
-        columns = TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[pace]}")
-        self.bar = Progress(*columns, console=out)
-        self.task = self.bar.add_task("starting", total=iterations, pace="")
+    def __init__(self, total: int, out: Console, *columns: TextColumn, **fields: Any):
+        self.out = out
+        self.bar = Progress(TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), *columns, console=out)
+        self.task = self.bar.add_task("starting", total=total, **fields)
         self.live = Live(self.bar, console=out, refresh_per_second=4) if out.is_terminal else None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         if self.live:
             self.live.start()
         return self
@@ -231,6 +228,16 @@ class Watch:
     def __exit__(self, *unused: Any) -> None:
         if self.live:
             self.live.stop()
+
+
+class Watch(Progressing):
+    """The progress of a training: two live lines on a terminal, elsewhere one for the first iteration and every tenth of all."""
+
+    def __init__(self, iterations: int, types: Iterable[str], out: Console):
+        super().__init__(iterations, out, TextColumn("{task.fields[pace]}"), pace="")
+        self.iterations, self.types = iterations, list(types)
+        self.recent: deque[tuple[float, int]] = deque(maxlen=20)  # (seconds, agent steps) of the last iterations
+        self.printed = -1  # tenths of the iterations
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         """Take one iteration's row."""

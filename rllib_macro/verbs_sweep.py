@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TextColumn
 from rich.text import Text
 
 from rllib_macro.terminal import (
     PROGRAM,
     Json,
+    Progressing,
     Settings,
     app,
     argument,
@@ -96,27 +96,15 @@ def _resumable(path: Path, again: str) -> Iterator[None]:
         raise KeyboardInterrupt(f"{str(stop) or 'interrupted'}{hint}") from None
 
 
-class SweepWatch:
+class SweepWatch(Progressing):
     """The progress of a sweep: a live line on a terminal, elsewhere a line for each trial that has ended."""
 
     def __init__(self, found: Design, out: Console):
-        self.metric, self.out = found.sweep.metric, out
+        self.metric = found.sweep.metric
         self.iterations = [run.stop.iterations for run in found.runs]
         self.at: dict[int, int] = {}  # trial -> its iteration
         self.ended: set[int] = set()
-        columns = TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TextColumn("iterations")
-        self.bar = Progress(*columns, console=out)
-        self.task = self.bar.add_task("starting", total=sum(self.iterations))
-        self.live = Live(self.bar, console=out, refresh_per_second=4) if out.is_terminal else None
-
-    def __enter__(self) -> SweepWatch:
-        if self.live:
-            self.live.start()
-        return self
-
-    def __exit__(self, *unused: Any) -> None:
-        if self.live:
-            self.live.stop()
+        super().__init__(sum(self.iterations), out, TextColumn("iterations"))
 
     def __call__(self, point: Mapping[str, Any], row: Mapping[str, float], ended: bool) -> None:
         """Take a trial's newest row, and whether the trial has ended."""

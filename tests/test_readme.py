@@ -63,7 +63,7 @@ def test_a_command_line_is_understood(file, words):
     elif words[0] == "train":
         assert all(word.startswith("stop.iterations=") for word in (given["config"], *(given["settings"] or [])) if word)
     folder = given.get("run") or given.get("resume")
-    if folder and not is_placeholder(str(folder)):
+    if isinstance(folder, (str, Path)) and not is_placeholder(str(folder)):
         assert Path(folder).parent == Path("runs")
         assert Path(folder).name in names_of_runs(file)
     if "trace" in given:

@@ -51,6 +51,8 @@ class Result:
     iterations: int
     verdict: str
     bound: str = "lower bound on epsilon"
+    profiles: list[float] | None = None  # `profile` in the episodes of each training seed
+    rewards: dict[str, list[float]] | None = None  # {type: [mean reward of the profile, of the profile with the deviation]}
 
 
 def best_response(run: Run, deviator: str, *, checkpoint: int | None = None, iterations: int = 200, seeds: int = 5, episodes: int = 128,
@@ -58,7 +60,8 @@ def best_response(run: Run, deviator: str, *, checkpoint: int | None = None, ite
     """Train the best response of a type ("firm") or of one agent ("firm_3") to a checkpoint's profile and measure its gain.
 
     `start` is where the deviation begins: checkpoint (the frozen policy itself) or fresh (new weights). Writes
-    best_response/<deviator>/<label>/ into the run, by default label iteration_<checkpoint>; one that exists is refused.
+    best_response/<deviator>/<label>/ into the run, by default label iteration_<checkpoint>; one that exists is refused. TensorBoard
+    shows the gain at the checkpoint's iteration.
     """
     type_, number = _deviator(run.config, deviator)
     if seeds < 2:
@@ -74,9 +77,10 @@ def best_response(run: Run, deviator: str, *, checkpoint: int | None = None, ite
     with session(config):
         for seed in range(seeds):
             own = deviation(config, weights, type_, seed, start, watch)
-            found.append((own, paired_gain(config, profile, own, type_, number, FRESH + seed, episodes)))
-    result = _result(run, config, profile, type_, deviator, k, [gain for _, gain in found], iterations)
+            found.append((own, paired(config, profile, own, type_, number, FRESH + seed, episodes)))
+    result = _result(run, config, profile, type_, deviator, k, [pair for _, pair in found], iterations)
     _write(folder, result, type_, [own for own, _ in found])
+    show(run, result)
     return result
 
 
@@ -96,21 +100,46 @@ def interval(gains: Sequence[np.ndarray]) -> tuple[float, float, float]:
     return float(means.mean()), float(means.mean() - half), float(means.mean() + half)
 
 
+@dataclass(frozen=True)
+class Paired:
+    """The same fresh episodes of the profile and of the deviation: the deviator's reward in each, every type's mean reward."""
+
+    before: np.ndarray  # (episodes,)
+    after: np.ndarray
+    means: tuple[dict[str, float], dict[str, float]]
+
+    @property
+    def gain(self) -> np.ndarray:
+        return self.after - self.before
+
+
+def paired(config: RunConfig, profile: Mapping[str, Any], own: Any, type_: str, number: int | None, seed: int, episodes: int) -> Paired:
+    """Play the profile, and the deviation `own` in it, under the same random numbers."""
+    before, all_before = _played(config.model_copy(update={"deviation": None}), profile, type_, number, seed, episodes)
+    after, all_after = _played(config, {**profile, type_: own}, type_, number, seed, episodes)
+    return Paired(before, after, (all_before, all_after))
+
+
 def paired_gain(config: RunConfig, profile: Mapping[str, Any], own: Any, type_: str, number: int | None, seed: int,
                 episodes: int) -> np.ndarray:
     """What each of `episodes` fresh episodes pays the deviator more than the profile under the same random numbers: (episodes,)."""
-    before = episode_rewards(config.model_copy(update={"deviation": None}), profile, type_, number, seed, episodes)
-    after = episode_rewards(config, {**profile, type_: own}, type_, number, seed, episodes)
-    return after - before
+    return paired(config, profile, own, type_, number, seed, episodes).gain
 
 
 def episode_rewards(config: RunConfig, policies: Mapping[str, Any], type_: str, number: int | None, seed: int,
                     episodes: int) -> np.ndarray:
     """Mean reward per period of a type, or of one of its agents, in each of `episodes` replicas of one episode: (episodes,)."""
+    return _played(config, policies, type_, number, seed, episodes)[0]
+
+
+def _played(config: RunConfig, policies: Mapping[str, Any], type_: str, number: int | None, seed: int,
+            episodes: int) -> tuple[np.ndarray, dict[str, float]]:
+    """`episode_rewards`, and the mean reward of every type."""
     player = fresh_player(config, policies, episodes, seed)
-    rollout, _ = player.play(player.batch.economy.periods(player.batch.p), 0)
+    rollout, means = player.play(player.batch.economy.periods(player.batch.p), 0)
     rewards = rollout.types[type_].rewards.view(rollout.periods, episodes, -1).double().cpu().numpy()
-    return (rewards if number is None else rewards[:, :, number:number + 1]).mean((0, 2))
+    own = (rewards if number is None else rewards[:, :, number:number + 1]).mean((0, 2))
+    return own, {t: means[f"reward/{t}"] for t in player.batch.economy.agents}
 
 
 def deviating(config: RunConfig, type_: str, number: int | None, k: int, iterations: int, weights: Path) -> RunConfig:
@@ -153,22 +182,32 @@ def deviation(config: RunConfig, weights: Mapping[str, Mapping[str, Tensor]], ty
     return max(candidates, key=lambda candidate: candidate[0])[1]
 
 
-def _result(run: Run, config: RunConfig, profile: Mapping[str, Any], type_: str, deviator: str, k: int, gains: list[np.ndarray],
+def _result(run: Run, config: RunConfig, profile: Mapping[str, Any], type_: str, deviator: str, k: int, pairs: Sequence[Paired],
             iterations: int) -> Result:
-    number = config.deviation.agent if config.deviation else None
-    plain = config.model_copy(update={"deviation": None})
-    before = np.concatenate([episode_rewards(plain, profile, type_, number, FRESH + seed, len(gains[0])) for seed in range(len(gains))])
+    episodes, whole_type = len(pairs[0].before), config.deviation is None
+    before = np.concatenate([pair.before for pair in pairs])
     untrained = {**profile, type_: evaluate.modules(run.config)[type_]}
-    fresh = episode_rewards(plain, untrained, type_, None, FRESH, len(gains[0])).mean()
-    gain, low, high = interval(gains)
+    fresh = episode_rewards(config.model_copy(update={"deviation": None}), untrained, type_, None, FRESH, episodes).mean()
+    gain, low, high = interval([pair.gain for pair in pairs])
     logged = _logged(run, type_, k)
     error = before.std(ddof=1) / np.sqrt(len(before))
     off = logged is not None and abs(before.mean() - logged) > max(4 * error, 0.02 * abs(logged))
     brought = before.mean() - fresh
     return Result(
-        deviator, k, float(before.mean()), logged, bool(number is None and off), gain, low, high,
-        float(gain / brought) if brought > 0 else None, [float(of.mean()) for of in gains], len(gains[0]), iterations,
-        "profitable deviation found" if low > 0 else "no profitable deviation found")
+        deviator, k, float(before.mean()), logged, bool(whole_type and off), gain, low, high,
+        float(gain / brought) if brought > 0 else None, [float(pair.gain.mean()) for pair in pairs], episodes, iterations,
+        "profitable deviation found" if low > 0 else "no profitable deviation found",
+        profiles=[float(pair.before.mean()) for pair in pairs],
+        rewards={t: [float(np.mean([pair.means[i][t] for pair in pairs])) for i in (0, 1)] for t in pairs[0].means[0]})
+
+
+def show(run: Run, result: Result) -> None:
+    """Add the gain and its interval to the run's TensorBoard events, as epsilon/<deviator> at the step of its checkpoint."""
+    from tensorboardX import SummaryWriter
+    with SummaryWriter(str(run.path), filename_suffix=f".epsilon_{result.deviator}") as events:
+        for name, value in (("", result.gain), ("/ci_low", result.ci_low), ("/ci_high", result.ci_high)):
+            if np.isfinite(value):
+                events.add_scalar(f"epsilon/{result.deviator}{name}", value, result.checkpoint)
 
 
 def _logged(run: Run, type_: str, k: int) -> float | None:

@@ -4,11 +4,17 @@
     action_arrays.npz                        consumption_choices (11, 1), work_choices (5, 1), price_and_wage (30, 3), tax_choices (36, 2)
     episode_<k>_<type>.npz                   one dense episode, as played by the policies of iteration k; "final": of the last
     saved_models/<type>_policy_<k>.pt        weights after k iterations; "latest": the newest
+    br_<type>_output.txt                     best responses of a type, a line for each: rewards before and after, the improvement
+    br<type>/saved_models/, br<type>/episode_<k>_<type>.npz    the profile of iteration k with the best response in it, all types
 
 B replicas, T periods, N consumers, F firms. Keys of an episode, of consumers, firms and government: states f32, the rows before each
 period in economic units, (B, T, N, 4F + 5), (B, T, F, 5F + 6), (B, T, 1, 4F + 3); actions i32, option numbers, (B, T, N, F + 2), (B, T, F),
 (B, T, 1); rewards f32 (B, T, agents); action_array, the grid of hours, of prices and wages, of taxes; aux_array f32, what consumers got
 (B, T, N, F), what firms exported (B, T, F).
+
+That program numbers the files in br<type>/ by the iterations of the best response, so that those of one profile overwrite another's.
+Here k is the profile's. Of several best responses to a profile the largest gain is kept, of its training seeds too; the standard
+deviations in the text are over these. The value layer is the profile's, as a deviation is kept without.
 
 Two things differ, because they were pickled objects, which run code when they are read: the grids are an .npz instead of
 action_arrays.pickle, and the government's aux_array is an empty f32 array instead of None. The weights of the end carry the number of the
@@ -27,11 +33,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from envs.core.batch import Batch
 from kernels.core import launch
-from rllib_macro import evaluate, hparams_2022, schedule
+from rllib_macro import evaluate, hparams_2022, rollout_log, schedule
 from rllib_macro.config import RunConfig
 from rllib_macro.env_runner import make_batch
 from rllib_macro.hparams_2022 import TYPES, LayoutError
@@ -52,7 +60,7 @@ def require(config: RunConfig) -> None:
 
 
 def write(run: Run, folder: str | Path) -> list[Path]:
-    """Write settings, grids, the policies of all saved iterations and all dense episodes; files of these names are replaced.
+    """Write settings, grids, the policies of all saved iterations, all dense episodes and best responses of types; files are replaced.
 
     LayoutError if the run has settings that the tree cannot hold, RunError if a file of the run is damaged.
     """
@@ -63,12 +71,14 @@ def write(run: Run, folder: str | Path) -> list[Path]:
              _put(folder / "action_arrays.npz", lambda file: np.savez(file, allow_pickle=False, **hparams_2022.action_arrays(batch.p)))]
     saved = run.saved()
     for k in saved:
-        labels = [str(k if k < config.stop.iterations else k - 1), *(["latest"] if k == saved[-1] else [])]
+        labels = [_label(config, k), *(["latest"] if k == saved[-1] else [])]
         files += _write_policies(folder / "saved_models", evaluate.modules(config, run.weights(k)), batch, labels)
     if 0 not in saved and run.checkpoints():
         files += _write_policies(folder / "saved_models", evaluate.modules(config), batch, ["0"])
     for k, log in _episodes(run):
         files += write_episode(config, log, k, folder)
+    for type_ in TYPES:
+        files += _write_best_responses(run, type_, folder, batch)
     return list(dict.fromkeys(files))
 
 
@@ -183,6 +193,50 @@ def parameters(width: int, heads: Sequence[int]) -> dict[str, tuple[int, ...]]:
     layers |= {"fc3" if len(heads) == 1 else f"action_heads.{i}": (options, HIDDEN) for i, options in enumerate(heads)}
     layers |= {"fc4": (1, HIDDEN)}
     return {f"{name}.{part}": shape for name, (out, into) in layers.items() for part, shape in (("weight", (out, into)), ("bias", (out,)))}
+
+
+def _label(config: RunConfig, k: int) -> str:
+    """The number in the names of files with the weights of iteration k; those of the end carry the number of the last iteration."""
+    return str(k if k < config.stop.iterations else k - 1)
+
+
+# --- best responses ---------------------------------------------------------------------------------------------------
+
+
+def _write_best_responses(run: Run, type_: str, folder: Path, batch: Batch) -> list[Path]:
+    """br_<type>_output.txt and br<type>/ of a type's best responses; nothing where it has none."""
+    found = [(where, result) for where, result in run.best_responses() if result["deviator"] == type_]
+    if not found:
+        return []
+    lines = "".join(_line(run.config, result) for _, result in found)
+    files = [_put(folder / f"br_{type_}_output.txt", lambda file: file.write(lines.encode()))]
+    best = {result["checkpoint"]: (where, result) for where, result in sorted(found, key=lambda item: item[1]["gain"])}
+    for k, (where, result) in sorted(best.items()):
+        weights = run.weights(k)
+        weights[type_] = weights[type_] | _deviation(where, type_, result)
+        policies = evaluate.modules(run.config, weights)
+        files += _write_policies(folder / f"br{type_}" / "saved_models", policies, batch, [_label(run.config, k)])
+        log = rollout_log.record(run.config, policies, seed=run.config.seed, iteration=k)
+        files += write_episode(run.config, log, k, folder / f"br{type_}")
+    return files
+
+
+def _line(config: RunConfig, result: Mapping[str, Any]) -> str:
+    """One line of br_<type>_output.txt: means over training seeds, and their standard deviations (of the profile 0 if not recorded)."""
+    gains = np.array(result.get("gains") or [result["gain"]])
+    before = np.array(result.get("profiles") or np.full(len(gains), result["profile"]))
+    said = [f"{of.mean()} ({of.std()})" for of in (before, before + gains, gains)]
+    return (f"mean reward (std) on rollout {_label(config, result['checkpoint'])}: before BR training {said[0]}, "
+            f"after BR training {said[1]}, mean improvement {said[2]}\n")
+
+
+def _deviation(where: Path, type_: str, result: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights of the training seed that gained most."""
+    file = where / f"{type_}_seed_{int(np.argmax(result.get('gains') or [result['gain']]))}.safetensors"
+    try:
+        return load(file.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{file} is damaged ({error}); remove the folder {where} to leave it out") from None
 
 
 def published(weights: Mapping[str, Tensor], heads: Sequence[int]) -> dict[str, Tensor]:

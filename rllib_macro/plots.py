@@ -1,6 +1,7 @@
-"""Figures of a run: rewards, measures, learning and one episode, each a panel with the labels and units of the economy's declarations.
+"""Figures of a run: rewards, measures, learning, one episode and best responses, with the labels and units of the economy's declarations.
 
 `sections` decides what a run can show, as panels. `draw` puts them on PNG files; the report puts the same panels on a page, by `svg`.
+`draw_many` sets several runs beside each other: how what they learned hangs together, and their members over time.
 """
 from __future__ import annotations
 
@@ -21,11 +22,12 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy import stats
 
 import envs
 from envs.core.economy import Economy
 from rllib_macro import schedule
-from rllib_macro.config import RunConfig
+from rllib_macro.config import RunConfig, to_dict
 from rllib_macro.run import Run, RunError
 
 INK, QUIET, SHADE = "#22303c", "#5b6772", "#e6ecf1"
@@ -43,6 +45,13 @@ SIZE, LEFT, RIGHT, TOP, BOTTOM = (3.75, 2.5), 0.7, 0.12, 0.42, 0.46  # inches: a
 POINTS = 1500  # of a line; longer runs are averaged in as many blocks
 HEAT = 40  # largest number of members drawn one by one; of more, the spread is drawn
 WORDS = {"kl": "KL divergence", "lr": "learning rate", "grad_norm": "norm of the gradient"}
+LAST = 10  # iterations at the end of a run over which runs are compared
+HATCHES = ("", "////", "....", "xxxx")
+PAIRS = (("reward/consumer", "reward/firm"), ("measure/price", "measure/consumption"), ("measure/wage", "measure/hours"),
+         ("measure/income_tax", "reward/government"))  # of which those are drawn that an economy has
+UNITS = {"output": "units", "consumption": "units", "exports": "units"}  # of measures that no State field is named after
+MEMBERS = ("state/price", "state/wage", "state/labor", "state/sold", "state/capital")  # the same
+LETTERS = "ABCD"  # of runs whose members are drawn beside each other
 LEARNING = {"entropy": "nats", "kl": "nats", "policy_loss": "", "value_loss": "", "grad_norm": "", "lr": "", "entropy_weight": ""}
 
 
@@ -66,15 +75,17 @@ def draw(run: Run) -> list[Path]:
     for name, panels in drawn.items():
         files.append(run.path / "plots" / f"{name}.png")
         title = f"{run.config.name} ({run.config.economy}): {name}"
-        figure(panels, title, "" if name == "episode" else key, 4 if len(panels) > 12 else 3).savefig(files[-1], dpi=110)
+        phased = name not in ("episode", "equilibrium")
+        figure(panels, title, key if phased else "", 4 if len(panels) > 12 else 3).savefig(files[-1], dpi=110)
     return files
 
 
 def sections(run: Run) -> dict[str, list[Panel]]:
-    """What there is to see: {"rewards": panels, "measures": ..., "learning": ..., "episode": ...}, sections without data left out."""
+    """What there is to see, as {section: panels}: rewards, measures, learning, episode, equilibrium; those without data are left out."""
     economy, frame = envs.load(run.config.economy), rows(run)
     found = {"rewards": rewards(run.config, economy, frame), "measures": measures(run.config, economy, frame),
-             "learning": learning(run.config, economy, frame), "episode": episode(run, economy)}
+             "learning": learning(run.config, economy, frame), "episode": episode(run, economy),
+             "equilibrium": deviations(run, economy)}
     return {name: panels for name, panels in found.items() if panels}
 
 
@@ -223,8 +234,9 @@ def _quantities(economy: Economy) -> dict[str, Any]:
     return {name: f for name, f in named.items() if f.metadata["dtype"] == "real" and len(f.metadata["axes"]) < 2}
 
 
-def _over_time(economy: Economy, field: Any, array: np.ndarray) -> list[tuple[int, Panel]]:
-    """[(rank of the kind of chart, chart)] of a quantity (T, ...); no chart of what never changes."""
+def _over_time(economy: Economy, field: Any, array: np.ndarray, title: str = "",
+               limits: tuple[float, float] | None = None) -> list[tuple[int, Panel]]:
+    """[(rank of the kind of chart, chart)] of a quantity (T, ...); no chart of what never changes. `limits` are those of the colours."""
     periods, about = len(array), field.metadata
     array = np.where(np.isfinite(array), array, np.nan).reshape(periods, -1)
     if about["doc"].startswith("flow"):
@@ -235,18 +247,22 @@ def _over_time(economy: Economy, field: Any, array: np.ndarray) -> list[tuple[in
     rank, kind = (2, _line) if array.shape[1] == 1 else (0, _heat) if array.shape[1] <= HEAT else (1, _spread)
 
     def draw_on(ax: Axes) -> None:
-        kind(ax, array, member, about["unit"])
+        if kind is _heat:
+            _heat(ax, array, member, about["unit"], limits)
+        else:
+            kind(ax, array, member, about["unit"])
         ax.set_xlim(-0.5, periods - 0.5)
         ax.set_xlabel(_period(economy))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
-    return [(rank, Panel(_words(field.name), member if kind is _heat else about["unit"], draw_on, about["doc"].removeprefix("flow: ")))]
+    unit = member if kind is _heat else about["unit"]
+    return [(rank, Panel(title or _words(field.name), unit, draw_on, about["doc"].removeprefix("flow: ")))]
 
 
-def _heat(ax: Axes, array: np.ndarray, member: str, unit: str) -> None:
+def _heat(ax: Axes, array: np.ndarray, member: str, unit: str, limits: tuple[float, float] | None = None) -> None:
     """Members upwards, time to the right; colours diverge from zero where signs differ."""
-    low, high = np.nanmin(array), np.nanmax(array)
-    signed = low < 0 < high
+    low, high = limits or (np.nanmin(array), np.nanmax(array))
+    signed = low < -1e-6 * high < 0  # below zero by more than rounding
     limit = max(-low, high)
     image = ax.imshow(array.T, aspect="auto", origin="lower", interpolation="none", cmap="PuOr" if signed else "YlGnBu",
                       vmin=-limit if signed else low, vmax=limit if signed else high)
@@ -270,6 +286,218 @@ def _spread(ax: Axes, array: np.ndarray, member: str, unit: str) -> None:
 
 def _line(ax: Axes, array: np.ndarray, member: str, unit: str) -> None:
     ax.plot(array[:, 0], color=COLOURS[0], marker="o", ms=3)
+
+
+# -- best responses
+
+
+def deviations(run: Run, economy: Economy) -> list[Panel]:
+    """What every deviator earned before and after, by checkpoint; and in the plane of the first two types' rewards where each leads."""
+    found = [result for _, result in run.best_responses()]
+    panels = []
+    for deviator in dict.fromkeys(result["deviator"] for result in found):
+        own = sorted((result for result in found if result["deviator"] == deviator), key=lambda result: result["checkpoint"])
+        after = [result["profile"] + result["gain"] for result in own]
+        reach = [(result["profile"] + result["ci_low"], result["profile"] + result["ci_high"]) for result in own]
+        panels.append(bars(
+            deviator, _reward_unit(economy, deviator), [f"iteration {result['checkpoint']:,}" for result in own],
+            {"profile": [result["profile"] for result in own], "deviating": after}, {"deviating": reach},
+            [_change(result["gain"]) for result in own],
+            note="Above the bars the gain, a lower bound on epsilon; lines: its 95 % interval."))
+    x, y = (*economy.agents, "", "")[:2]
+    moves = [(result["deviator"], *zip(result["rewards"][x], result["rewards"][y])) for result in found
+             if {x, y} <= (result.get("rewards") or {}).keys()]
+    return panels + ([_arrows(economy, x, y, moves)] if moves else [])
+
+
+def _arrows(economy: Economy, x: str, y: str, moves: Sequence[Any]) -> Panel:
+    """From the profile to the profile with the deviation, in the plane of two types' rewards, an arrow for each (deviator, from, to)."""
+    def draw_on(ax: Axes) -> None:
+        colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(name for name, *_ in moves))}
+        for name, start, end in moves:
+            ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour[name], "lw": 1.6, "shrinkA": 0, "shrinkB": 0})
+            ax.plot(*start, marker="o", ms=4, color=INK, ls="")
+            ax.plot(*end, marker="", color=colour[name], label=name if name not in ax.get_legend_handles_labels()[1] else None)
+        ax.margins(0.15)
+        ax.set_xlabel(f"{x} ({_reward_unit(economy, x)})")
+        ax.xaxis.set_major_formatter(lambda value, _: short(value))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.legend(handlelength=1.5, borderaxespad=0.2)
+
+    return Panel("where deviations lead", f"{y} ({_reward_unit(economy, y)})", draw_on,
+                 "Dots: rewards of the profile; an arrow's head: those when the type of its colour has deviated.")
+
+
+def bars(title: str, unit: str, labels: Sequence[str], groups: Mapping[str, Sequence[float]],
+         reach: Mapping[str, Sequence[tuple[float, float]]] | None = None, above: Sequence[str] = (), note: str = "",
+         line: tuple[str, float] | None = None, across: str = "") -> Panel:
+    """A cluster of bars for each label, one bar of each group.
+
+    `reach` are the ends of error bars, `above` a word for each cluster, `line` a name and a height, `across` what the labels are.
+    """
+    def draw_on(ax: Axes) -> None:
+        width, place = 0.8 / len(groups), np.arange(len(labels))
+        for i, (name, values) in enumerate(groups.items()):
+            at = place + (i - (len(groups) - 1) / 2) * width
+            style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "hatch": HATCHES[i % len(HATCHES)], "edgecolor": "white", "lw": 0}
+            ax.bar(at, values, 0.92 * width, label=name, **style)
+            if name in (reach or {}):
+                ends = np.array(reach[name], float).T  # type: ignore[index]
+                ax.vlines(at, *ends, color=INK, lw=1.2)
+        ax.axhline(0, color=QUIET, lw=0.8)
+        if line:
+            ax.axhline(line[1], color=INK, lw=1.3, ls=DASHES[1], label=line[0])
+        tops = np.nanmax([[*values] for values in groups.values()] + [[high for _, high in of] for of in (reach or {}).values()], axis=0)
+        for k, text in enumerate(above):
+            ax.annotate(text, (float(place[k]), max(float(tops[k]), 0.0)), (0, 3), textcoords="offset points", ha="center", size=8)
+        ax.set_xticks(place, labels)
+        middle, half = (len(labels) - 1) / 2, max(len(labels), 2) / 2  # a single cluster is not as wide as the panel
+        ax.set_xlim(middle - half, middle + half)
+        ax.grid(axis="x", visible=False)
+        low, high = ax.get_ylim()
+        ax.set_xlabel(across)
+        if len(groups) > 1:
+            ax.set_ylim(low, high + 0.28 * (high - low))  # room for the legend
+            ax.legend(ncols=2, loc="upper center", handlelength=1.6, columnspacing=1, borderaxespad=0.1)
+
+    return Panel(title, unit, draw_on, note)
+
+
+def _change(number: float) -> str:
+    """A difference in three digits with its sign."""
+    return f"{'+' if number >= 0 else ''}{short(float(f'{number:.3g}'))}"
+
+
+def _reward_unit(economy: Economy, deviator: str) -> str:
+    """The unit of the reward of a type, or of an agent such as firm_3."""
+    type_ = deviator if deviator in economy.agents else deviator.rpartition("_")[0]
+    return f"{economy.agents[type_].reward_unit or 'reward'} per period" if type_ in economy.agents else "reward per period"
+
+
+# -- many runs
+
+
+@matplotlib.rc_context(STYLE)
+def draw_many(runs: Sequence[Run], folder: Path, by: str | None = None) -> list[Path]:
+    """Draw what several runs of one economy show together as folder/regressions.png and folder/members.png; RunError if they do not fit.
+
+    `by` names a key of the configuration (params.open_economy) whose values have panels of their own.
+    """
+    names = {run.config.economy for run in runs}
+    if len(names) != 1:
+        raise RunError(f"the runs play different economies ({', '.join(sorted(names))}); compare those of one")
+    made = {}
+    if panels := regressions(runs, by):
+        title = f"{names.pop()}: {len(runs)} runs, means of their last {LAST} iterations"
+        made["regressions"] = figure(panels, title, columns=len({panel.title for panel in panels}))
+    shown = [run for run in runs if list((run.path / "episodes").glob("episode_*_market.npz"))][:len(LETTERS)]
+    if panels := members(shown):
+        key = "   ".join(f"{letter}: {run.path.name}" for letter, run in zip(LETTERS, shown))
+        made["members"] = figure(panels, "The first replica of the episode logged last", key, columns=len(shown))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, drawn in made.items():
+        drawn.savefig(folder / f"{name}.png", dpi=110)
+    return [folder / f"{name}.png" for name in made]
+
+
+def regressions(runs: Sequence[Run], by: str | None = None) -> list[Panel]:
+    """Each of PAIRS that the runs recorded, a point for each run and the least-squares line, in panels for each value of `by`."""
+    economy = envs.load(runs[0].config.economy)
+    groups: dict[str, list[pandas.Series]] = {}
+    for run in runs:
+        group = f"{by.rpartition('.')[2]} = {_setting(run, by)}" if by else ""
+        groups.setdefault(group, []).append(rows(run).tail(LAST).mean())
+    panels = []
+    for number, (group, found) in enumerate(groups.items()):
+        table = pandas.DataFrame(found)
+        panels += [_scatter(economy, group, x, y, table[[x, y]].dropna().to_numpy(), COLOURS[number % len(COLOURS)])
+                   for x, y in PAIRS if {x, y} <= set(table)]
+    return panels
+
+
+def _scatter(economy: Economy, group: str, x: str, y: str, points: np.ndarray, colour: str) -> Panel:
+    def draw_on(ax: Axes) -> None:
+        ax.scatter(points[:, 0], points[:, 1], s=18, color=colour, edgecolor="white", lw=0.5, zorder=3)
+        said = [group, f"{len(points)} runs"]
+        if len(points) > 2 and np.ptp(points[:, 0]) > 0:
+            line = stats.linregress(*points.T)
+            ends = points[:, 0].min(), points[:, 0].max()
+            ax.plot(ends, [line.intercept + line.slope * end for end in ends], color=INK, lw=1.2)
+            said[1] = f"r² = {line.rvalue**2:.2g}, {said[1]}"
+        ax.margins(0.08)
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.3 * (high - low))  # room for the words
+        ax.text(0.98, 0.98, "\n".join(filter(None, said)), transform=ax.transAxes, ha="right", va="top", size=8, color=QUIET)
+        ax.set_xlabel(_axis(economy, x))
+        ax.xaxis.set_major_formatter(lambda value, _: short(value))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+
+    return Panel(f"{_named(x)} and {_named(y)}", _axis(economy, y), draw_on, group)
+
+
+def _named(column: str) -> str:
+    """A column of progress.csv in words: consumer reward, price."""
+    kind, _, name = column.partition("/")
+    return f"{name} reward" if kind == "reward" else _words(name)
+
+
+def _axis(economy: Economy, column: str) -> str:
+    """The same with its unit: consumer reward (utils), price (coins/unit)."""
+    kind, _, name = column.partition("/")
+    unit = economy.agents[name].reward_unit if kind == "reward" else _declared(economy, name, "State", "Actions").get("unit")
+    unit = unit or UNITS.get(name, "")
+    return f"{_named(column)} ({unit})" if unit else _named(column)
+
+
+def members(runs: Sequence[Run]) -> list[Panel]:
+    """Heat maps of MEMBERS over one episode, a row for each quantity and a column for each run (A, B, ...), colours alike in a row."""
+    panels = []
+    stored = [_newest_market(run) for run in runs]
+    for name in MEMBERS:
+        arrays = [(run, _quantities(envs.load(run.config.economy))[name], np.asarray(log[name][0], float))
+                  for run, log in zip(runs, stored) if name in log and log[name].ndim == 3 and log[name].shape[2] <= HEAT]
+        if not arrays or len(arrays) < len(runs):
+            continue
+        seen = np.concatenate([array[1 if field.metadata["doc"].startswith("flow") else 0:].ravel() for _, field, array in arrays])
+        seen = seen[np.isfinite(seen)]
+        limits = (float(seen.min()), float(seen.max())) if seen.size and np.ptp(seen) else None
+        for letter, (run, field, array) in zip(LETTERS, arrays):
+            title = f"{_words(field.name)}, {letter}"
+            drawn = _over_time(envs.load(run.config.economy), field, array, title, limits)
+            panels.append(drawn[0][1] if drawn else _still(title))
+    return panels
+
+
+def _still(title: str) -> Panel:
+    def draw_on(ax: Axes) -> None:
+        ax.text(0.5, 0.5, "never changes", transform=ax.transAxes, ha="center", color=QUIET)
+
+    return Panel(title, "", draw_on)
+
+
+def _newest_market(run: Run) -> dict[str, np.ndarray]:
+    """The market file of the newest dense episode; RunError if it is damaged."""
+    file = max((run.path / "episodes").glob("episode_*_market.npz"), key=lambda file: (len(file.name), file.name))
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in MEMBERS if name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RunError(f"{file} is damaged ({error}); remove it, and the figures leave it out") from None
+
+
+def _setting(run: Run, key: str) -> str:
+    """What a run's configuration, or its economy's default, says under a dotted key; RunError if there is none of that name."""
+    value: Any = to_dict(run.config)
+    for part in key.split("."):
+        value = value.get(part, _MISSING) if isinstance(value, Mapping) else _MISSING
+    if value is _MISSING and key.startswith("params."):
+        value = getattr(envs.load(run.config.economy).kernel.Params(), key.removeprefix("params."), _MISSING)
+    if value is _MISSING:
+        raise RunError(f"{run.path} has no setting {key}; group the runs by one of its configuration, such as params.open_economy")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_MISSING = object()
 
 
 # -- figures

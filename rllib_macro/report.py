@@ -82,7 +82,8 @@ def write(run: Run) -> Path:
     for name, (title, text, without) in PARTS.items():
         key = _phases(run.config) if name == "rewards" else ""
         sections[name] = (title, f"<p>{text}</p>{key}{_grid(drawn[name], name)}" if name in drawn else f"<p>{without}</p>")
-    sections["equilibrium"] = ("Is it an equilibrium?", _deviations(run))
+    charts = _grid(drawn["equilibrium"], "equilibrium") if "equilibrium" in drawn else ""
+    sections["equilibrium"] = ("Is it an equilibrium?", _deviations(run) + charts)
     sections["parameters"] = ("Parameters", _parameters(run.config))
     sections["configuration"] = ("Configuration", _configuration(run))
     links = "".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in sections.items())
@@ -207,21 +208,19 @@ def _numbers(values: Sequence[float], compared: Sequence[float]) -> list[str]:
 
 def _deviations(run: Run) -> str:
     """Every best response that was computed: what the deviator gained, how surely, and the verdict."""
-    files = sorted((run.path / "best_response").glob("*/*/result.json"))
-    if not files:
+    results = run.best_responses()
+    if not results:
         command = f"python -m rllib_macro equilibrium {run.path}"
         return f"<p>Not asked yet: <code>{escape(command)}</code> trains best responses to this profile.</p>"
     lines = []
-    for file in files:
+    for folder, found in results:
         try:
-            found = json.loads(file.read_text())
-            gain, low, high, profile = _numbers([found["gain"]], [found["profile"]])[1:] + [
-                _numbers([found[name]], [found["profile"]])[1] for name in ("ci_low", "ci_high", "profile")]
+            profile, gain, low, high = (_numbers([found[name]], [found["profile"]])[1] for name in ("profile", "gain", "ci_low", "ci_high"))
             share = f"{100 * found['share_of_training_gain']:.2g} %" if found["share_of_training_gain"] is not None else "not known"
             lines.append([found["deviator"], str(found["checkpoint"]), profile, gain, f"{low} to {high}", share,
                           found["verdict"] + ("; the profile does not match the training log" if found["mismatch"] else "")])
         except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{file} is damaged ({error}); remove its folder, and the report leaves it out") from None
+            raise RunError(f"{folder / 'result.json'} is damaged ({error}); remove its folder to leave it out") from None
     caption = ("What one type, or one agent, gained by learning on alone against the frozen profile, on fresh paired episodes. Learning "
                "may miss a better deviation: each gain is a lower bound on epsilon, never an upper one.")
     return _table(["deviator", "iteration", "reward of the profile", "gain", "95 % interval", "share of what training brought", "verdict"],

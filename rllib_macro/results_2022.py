@@ -8,18 +8,19 @@ replace the text between the comments `<!-- smoke: begin -->` and `<!-- smoke: e
 """
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas
 import typer
 from scipy import stats
 
+import envs
+from rllib_macro import plots
 from rllib_macro.run import Run, RunError
 
 # The learning smoke test of the released program (its sweep settings, 8 replicas, one run on a CPU): only consumers learn.
@@ -107,10 +108,9 @@ def compressed(runs: Sequence[Run]) -> str:
 def equilibrium(runs: Sequence[Run]) -> str:
     """The epsilon table of a run as `equilibrium RUN` found it; RunError if it was not asked."""
     run, = runs
-    files = sorted((run.path / "best_response").glob("*/*/result.json"))
-    if not files:
+    found = [result for _, result in run.best_responses()]
+    if not found:
         raise RunError(f"{run.path} has no best responses; make them with: python -m rllib_macro equilibrium {run.path}")
-    found = [json.loads(file.read_text()) for file in files]
     def number(x: float | None) -> str:
         return "" if x is None else f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
@@ -149,16 +149,30 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+SHOWN = ("consumer", "firm", "government", "price", "wage", "hours", "income tax", "corporate tax", "output")
+
+
+def figure(run: Run) -> Any:
+    """Rewards of the types, then prices, wages, hours, taxes and output over the iterations of a run."""
+    economy, frame = envs.load(run.config.economy), plots.rows(run)
+    panels = {panel.title: panel for panel in (*plots.rewards(run.config, economy, frame), *plots.measures(run.config, economy, frame))}
+    return plots.figure([panels[title] for title in SHOWN], "The compressed 2022 curriculum")
+
+
 SECTIONS: dict[str, Callable[[Sequence[Run]], str]] = {"smoke": smoke, "compressed": compressed, "equilibrium": equilibrium}
 
 
 def main(
-    section: Annotated[str, typer.Argument(help=f"Which table: {', '.join(SECTIONS)}.")],
+    section: Annotated[str, typer.Argument(help=f"What is made: {', '.join(SECTIONS)} or figure.")],
     runs: Annotated[list[Path], typer.Argument(help="The run folders that it is made from.")],
-    into: Annotated[Path | None, typer.Option(metavar="FILE", help="Markdown file in which the section is replaced.")] = None,
+    into: Annotated[Path | None, typer.Option(metavar="FILE", help="Markdown file with the section, or where the figure goes.")] = None,
 ) -> None:
-    """Make one table of docs/results/rbc_2022.md from run folders."""
+    """Make one table, or the figure, of docs/results/rbc_2022.md from run folders."""
     try:
+        if section == "figure":
+            into = into or Path("rbc_2022_compressed.png")
+            figure(Run.open(runs[0])).savefig(into, dpi=90)
+            return typer.echo(str(into))
         text = SECTIONS[section]([Run.open(path) for path in runs])
         if into is not None:
             replace(into, section, text)

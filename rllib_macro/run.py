@@ -7,6 +7,7 @@
     policies/<type>_000100.safetensors weights anybody can load without unpickling
     episodes/episode_000100_<type>.npz one replica-batch of play, period by period
     evaluation.json  plots/*.png  report.html
+    best_response/firm/<label>/        what a type, or an agent, gained by deviating: result.json and weights
 """
 from __future__ import annotations
 
@@ -193,6 +194,20 @@ class Run:
             return pandas.DataFrame()
         except (OSError, ValueError, OverflowError) as error:
             raise RunError(f"{file} is damaged ({' '.join(str(error).split())}); restore it from a copy") from None
+
+
+    def best_responses(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Folder and result of every best response that was computed, by deviator and label; RunError if one is damaged."""
+        found = []
+        for file in sorted((self.path / "best_response").glob("*/*/result.json")):
+            try:
+                result = json.loads(file.read_text())
+                if not all(isinstance(result[name], (int, float)) for name in ("checkpoint", "profile", "gain", "ci_low", "ci_high")):
+                    raise ValueError("a number is missing")
+                found.append((file.parent, result | {"deviator": str(result["deviator"])}))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise RunError(f"{file} is damaged ({error}); remove its folder to leave it out") from None
+        return found
 
 
 class Progress:

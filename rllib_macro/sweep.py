@@ -128,6 +128,13 @@ class Design:
     runs: list[RunConfig]
 
 
+def schema() -> dict[str, Any]:
+    """JSON Schema of a sweep's file, for editors that check and complete YAML."""
+    found = Sweep.model_json_schema(by_alias=True)
+    found["required"].remove("name")  # a file's name stands in for it
+    return found
+
+
 def own(override: str) -> bool:
     """Whether an override such as samples=4 changes the sweep itself; others change the run of all its trials."""
     return override.partition("=")[0].partition(".")[0] in _names()

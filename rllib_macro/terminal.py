@@ -189,6 +189,16 @@ def saved_iteration(run: Run, iteration: int | None) -> int:
     return saved[-1]
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The folder itself, or of a sweep its trials that have ended."""
+    if not (folder / "sweep.yaml").is_file():
+        return [folder]
+    trials = sorted(path.parent for path in folder.glob("*/policies") if (path.parent / "config.yaml").is_file())
+    if not trials:
+        raise Mistake(f"{folder} is a sweep of which no trial has ended; go on with it: sweep ... --resume")
+    return trials
+
+
 def must_be_writable(folder: Path) -> None:
     """Refuse a folder that cannot be made or written, before hours of work."""
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -218,7 +228,8 @@ class Progressing:
         self.out = out
         self.bar = Progress(TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), *columns, console=out)
         self.task = self.bar.add_task("starting", total=total, **fields)
-        self.live = Live(self.bar, console=out, refresh_per_second=4) if out.is_terminal else None
+        coloured_pipe = "FORCE_COLOR" in os.environ and not out.file.isatty()  # notebooks set it
+        self.live = Live(self.bar, console=out, refresh_per_second=4) if out.is_terminal and not coloured_pipe else None
 
     def __enter__(self) -> Self:
         if self.live:
@@ -368,6 +379,11 @@ def number(value: float) -> str:
     """A number for a reader: 0.0123, 12.3, 101,234."""
     whole = math.isfinite(value) and (abs(value) >= 1000 or value == int(value))
     return f"{value:,.0f}" if whole else f"{value:.3g}"
+
+
+def size(megabytes: float) -> str:
+    """Megabytes for a reader: 0.3 MB, 12 MB, 3.8 GB."""
+    return f"{megabytes / 1000:,.1f} GB" if megabytes >= 1000 else f"{max(megabytes, 0.1):.{int(megabytes < 10)}f} MB"
 
 
 def clock(seconds: float) -> str:

@@ -37,9 +37,11 @@ class Stopped(KeyboardInterrupt):
 def train(config: RunConfig, root: str | Path = "runs", watch: Watch | None = None) -> Run:
     """Train a checked configuration in a new folder root/<name> and return the run, evaluated and logged.
 
-    Raises RunError if the folder exists, BackendError without the device it names, NonFiniteLoss (state saved) if learning diverges.
+    Raises RunError if the folder exists or its dense logs would not fit on the disk, BackendError without the device it names,
+    NonFiniteLoss (state saved) if learning diverges.
     """
     _require_device(config)
+    rollout_log.require_room(size_of_logs(config), Path(root))
     run = Run.create(config, root)
     with algorithm(config) as algo:
         _loop(run, algo, Progress(run.path), watch)
@@ -56,6 +58,7 @@ def resume(path: str | Path, watch: Watch | None = None, iterations: int | None 
     with algorithm(run.config) as algo:
         restore(algo, folder)
         if algo.iteration < run.config.stop.iterations:
+            rollout_log.require_room(size_of_logs(run.config, algo.iteration), run.path)
             run.set_aside(algo.iteration)
             _loop(run, algo, Progress(run.path, after=algo.iteration), watch)
     return finish(run)
@@ -223,6 +226,11 @@ def log_episode(run: Run, iteration: int, policies: dict[str, Any]) -> list[Path
     """Play one episode with these policies and keep it under episodes/."""
     log = rollout_log.record(run.config, policies, seed=run.config.seed, iteration=iteration)
     return rollout_log.save(log, run.path / "episodes", iteration, list(run.config.policies))
+
+
+def size_of_logs(config: RunConfig, done: int = 0) -> float:
+    """Megabytes of the dense episodes that a run logs after `done` iterations; 0 where it logs none but the last."""
+    return rollout_log.forecast(config, episodes=rollout_log.episodes(config, done)) if config.log.episode_every else 0.0
 
 
 def _require_device(config: RunConfig) -> None:

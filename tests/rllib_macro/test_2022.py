@@ -3,6 +3,7 @@ import io
 import json
 import math
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 from pytest import approx
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import envs
@@ -322,6 +324,62 @@ def test_a_damaged_episode_is_named(run, tmp_path):
     np.savez(file, chosen=np.zeros((8, 4, 2, 1)), rewards=np.zeros(3))
     with pytest.raises(RunError, match="the episode of iteration 4 is not one of this run"):
         layout_2022.write(Run.open(tmp_path / "run"), tmp_path / "out")
+
+
+def test_best_responses_of_types_are_written_beside_the_run(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    copied = Run.open(tmp_path / "run")
+    for label, gains in (("iteration_000004", [3.0, 5.0]), ("again", [1.0])):
+        folder = copied.path / "best_response" / "firm" / label
+        folder.mkdir(parents=True)
+        for seed in range(len(gains)):
+            weights = {name: x + seed + 1 for name, x in copied.weights(4)["firm"].items() if not name.startswith("value.")}
+            save_file(weights, folder / f"firm_seed_{seed}.safetensors")
+        (folder / "result.json").write_text(json.dumps({
+            "deviator": "firm", "checkpoint": 4, "profile": 11.0, "gain": sum(gains) / len(gains), "ci_low": 0.0, "ci_high": 1.0,
+            "gains": gains, "profiles": [10.0, 12.0][:len(gains)]}))
+    layout_2022.write(copied, tmp_path / "tree")
+    lines = (tmp_path / "tree" / "br_firm_output.txt").read_text().splitlines()
+    assert lines == [
+        "mean reward (std) on rollout 4: before BR training 10.0 (0.0), after BR training 11.0 (0.0), mean improvement 1.0 (0.0)",
+        "mean reward (std) on rollout 4: before BR training 11.0 (1.0), after BR training 15.0 (2.0), mean improvement 4.0 (1.0)"]
+    files = {str(file.relative_to(tmp_path / "tree")) for file in (tmp_path / "tree").glob("br*/**/*") if file.is_file()}
+    assert files == {f"brfirm/saved_models/{t}_policy_4.pt" for t in TYPES} | {f"brfirm/episode_4_{t}.npz" for t in TYPES}
+    places = [tmp_path / "tree" / where / "saved_models" for where in ("brfirm", ".")]
+    mine, other = (torch.load(place / "firm_policy_4.pt", weights_only=True) for place in places)
+    assert torch.allclose(mine["fc1.weight"], other["fc1.weight"] + 2)  # the second training seed gained more
+    assert torch.equal(mine["fc4.weight"], other["fc4.weight"])
+    same = [torch.load(place / "consumer_policy_4.pt", weights_only=True) for place in places]
+    assert all(torch.equal(same[0][name], same[1][name]) for name in same[0])
+
+
+def test_best_responses_go_into_the_layout_on_request(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    options = ["--iterations", "1", "--seeds", "2", "--episodes", "64", "--layout", "2022"]
+    done = CliRunner().invoke(cli.app, ["best-response", str(tmp_path / "run"), "--type", "government", *options])
+    assert done.exit_code == 0, done.stderr or done.exception
+    tree = tmp_path / "run" / "layout_2022"
+    line = re.fullmatch(r"mean reward \(std\) on rollout 7: before BR training (\S+) \(\S+\), after BR training (\S+) \(\S+\), "
+                        r"mean improvement (\S+) \(\S+\)\n", (tree / "br_government_output.txt").read_text())
+    before, after, gain = map(float, line.groups())
+    (_, result), = Run.open(tmp_path / "run").best_responses()
+    assert (before, gain) == approx((result["profile"], result["gain"])) and after == approx(before + gain)
+    assert (tree / "brgovernment" / "episode_final_firm.npz").is_file()
+
+
+def test_a_layout_that_cannot_hold_the_run_is_refused_before_anything_is_learned(tmp_path):
+    run = Run.create(profile(*SMALL, "compat.frozen_uniforms=[]"), tmp_path)
+    refused = CliRunner().invoke(cli.app, ["equilibrium", str(run.path), "--layout", "2022"])
+    assert refused.exit_code == 2 and "cannot hold compat.frozen_uniforms" in refused.stderr
+
+
+def test_a_best_response_that_lacks_its_weights_is_named(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    folder = tmp_path / "run" / "best_response" / "firm" / "x"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text('{"deviator": "firm", "checkpoint": 4, "profile": 1, "gain": 1, "ci_low": 0, "ci_high": 1}')
+    with pytest.raises(RunError, match="firm_seed_0.safetensors is damaged .*; remove the folder"):
+        layout_2022.write(Run.open(tmp_path / "run"), tmp_path / "tree")
 
 
 # --- reading it back --------------------------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ import json
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rllib_macro import best_response as br
-from rllib_macro.run import RunError
-from rllib_macro.self_check import EQUILIBRIUM, coverage, exact_gain, plant
+from rllib_macro.run import Progress, RunError
+from rllib_macro.self_check import EQUILIBRIUM, _probabilities, coverage, exact_gain, grid, plant
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,49 @@ def test_the_interval_over_training_seeds_is_students():
     mean, low, high = br.interval([np.array([1.0, 3.0]), np.array([3.0, 5.0]), np.array([6.0])])
     assert mean == pytest.approx(4.0)
     assert (low, high) == pytest.approx((4 - 4.302653 * 2 / 3**0.5, 4 + 4.302653 * 2 / 3**0.5))
+
+
+def test_tensorboard_shows_epsilon_at_the_checkpoints_step(off_by_five_percent):
+    run, result = off_by_five_percent
+    events = EventAccumulator(str(run.path)).Reload()
+    assert set(events.Tags()["scalars"]) == {"epsilon/home", "epsilon/home/ci_low", "epsilon/home/ci_high"}
+    shown = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    assert shown["epsilon/home"] == [(0, pytest.approx(result.gain))]
+    assert shown["epsilon/home/ci_low"] == [(0, pytest.approx(result.ci_low))]
+
+
+def test_epsilon_of_an_earlier_checkpoint_hides_no_iteration(tmp_path):
+    run = plant(tmp_path, home=EQUILIBRIUM)
+    progress = Progress(run.path)
+    for k in range(1, 6):
+        progress.write({"iteration": k, "reward/home": 10.0 * k})
+    progress.close()
+    br.show(run, br.Result("home", 2, 1.0, None, False, 0.5, 0.25, float("nan"), None, [0.5], 64, 10, ""))
+    events = EventAccumulator(str(run.path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("reward/home")] == [(k, 10.0 * k) for k in range(1, 6)]
+    assert [(event.step, event.value) for event in events.Scalars("epsilon/home")] == [(2, 0.5)]
+    assert "epsilon/home/ci_high" not in events.Tags()["scalars"]
+
+
+def test_what_everybody_earns_before_and_after_is_kept(off_by_five_percent):
+    run, result = off_by_five_percent
+    assert result.rewards["home"] == pytest.approx([result.profile, result.profile + result.gain])
+    assert np.mean(result.profiles) == pytest.approx(result.profile)
+    home = [float(_probabilities(run, "home", own) @ grid()) for own in trained_deviations(run)]
+    less = np.mean(home) - 31.5  # the other producer sells 30 and loses as much of its price as the deviator sells more
+    assert result.rewards["foreign"][1] - result.rewards["foreign"][0] == pytest.approx(-30 * less, rel=0.02)
+    (folder, read), = run.best_responses()
+    assert folder.name == "iteration_000000" and read["rewards"] == result.rewards
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    run = plant(tmp_path, EQUILIBRIUM)
+    folder = run.path / "best_response" / "home" / "x"
+    folder.mkdir(parents=True)
+    for text in ("{", "[]", '{"deviator": "home", "checkpoint": 0, "profile": 1, "gain": null, "ci_low": 0, "ci_high": 1}'):
+        (folder / "result.json").write_text(text)
+        with pytest.raises(RunError, match="result.json is damaged .*; remove its folder"):
+            run.best_responses()
 
 
 @pytest.mark.slow

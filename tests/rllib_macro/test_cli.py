@@ -132,6 +132,15 @@ def test_schema_is_the_configurations():
     assert json.loads(output("schema")) == config.schema()
 
 
+def test_the_schema_of_sweeps_knows_the_keys_of_those_that_ship():
+    found = json.loads(output("schema", "sweep"))
+    assert found["additionalProperties"] is False and set(found["required"]) == {"config", "vary", "metric"}
+    assert found["properties"]["search"]["enum"] == ["grid", "random", "asha", "pbt"]
+    for file in (cli.CONFIGS / "sweeps").glob("*.yaml"):
+        keys = config.mapping(file.read_text(), str(file)).keys()
+        assert set(found["required"]) <= keys <= found["properties"].keys()
+
+
 def test_describe_takes_an_economy_a_configuration_and_changes(file):
     assert "run" not in json.loads(output("describe", "rbc", "--json"))
     assert json.loads(output("describe", "rbc", "n_firms=3", "--features", "raw", "--json"))["agents"][1]["count"] == 3

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pandas
 import pytest
 from matplotlib.axes import Axes
 from pytest import approx
+from typer.testing import CliRunner
 
 import envs
 from kernels.core.arrays import adjust, sizes
+from rllib_macro import __main__ as cli
 from rllib_macro import plots
 from rllib_macro.config import check_against, from_dict
 from rllib_macro.run import Run, RunError
@@ -201,6 +204,122 @@ def test_one_firm_and_one_iteration_are_enough(tmp_path):
     run = write_run(tmp_path, RBC | {"params": RBC["params"] | {"n_firms": 1}}, iterations=1)  # type: ignore[operator]
     assert chart(run, "rewards", "firm").lines[1].get_marker() == "o"
     assert not chart(run, "episode", "price").images and len(chart(run, "episode", "price").lines[0].get_xdata()) == 4
+
+
+# -- best responses
+
+
+def answer(run: Run, deviator: str, checkpoint: int, profile: float, gain: float, **others: Any) -> None:
+    """A best response as it is kept in a run."""
+    folder = run.path / "best_response" / deviator / f"iteration_{checkpoint:06d}"
+    folder.mkdir(parents=True)
+    found = {"deviator": deviator, "checkpoint": checkpoint, "profile": profile, "gain": gain, "ci_low": gain - 1, "ci_high": gain + 2}
+    (folder / "result.json").write_text(json.dumps(found | others))
+
+
+def test_bars_stand_for_the_profile_and_the_deviation_of_each_checkpoint(tmp_path):
+    run = write_run(tmp_path, episode=False)
+    answer(run, "firm", 8, 100.0, 30.0)
+    answer(run, "firm", 4, 80.0, -20.0)
+    ax = chart(run, "equilibrium", "firm")
+    before, after = ax.containers
+    assert [bar.get_height() for bar in before] == [80, 100] and [bar.get_height() for bar in after] == [60, 130]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["iteration 4", "iteration 8"]
+    assert [text.get_text() for text in ax.texts] == ["\N{MINUS SIGN}20", "+30"]
+    assert [segment[:, 1].tolist() for segment in ax.collections[0].get_segments()] == [[59, 62], [129, 132]]  # type: ignore[attr-defined]
+    assert ax.get_ylabel() == "coins per period"
+    assert [panel.title for panel in plots.sections(run)["equilibrium"]] == ["firm"]  # no arrow without the others' rewards
+
+
+def test_an_arrow_leads_from_the_profiles_rewards_to_those_with_the_deviation(tmp_path):
+    run = write_run(tmp_path, episode=False)
+    answer(run, "government", 8, 1.0, 2.0, rewards={"consumer": [1.0, 2.0], "firm": [50.0, 40.0], "government": [1.0, 3.0]})
+    ax = chart(run, "equilibrium", "where deviations lead")
+    (arrow,) = [text for text in ax.texts if text.arrow_patch]  # type: ignore[attr-defined]
+    assert (arrow.xyann, arrow.xy) == ((1, 50), (2, 40))  # type: ignore[attr-defined]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("consumer (utils per period)", "firm (coins per period)")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["government"]  # type: ignore[union-attr]
+    assert "equilibrium.png" in {file.name for file in plots.draw(run)}
+
+
+# -- many runs
+
+
+def several(root: Path, rewards: Sequence[tuple[float, float]], **params: Any) -> list[Run]:
+    """Runs whose last iterations paid consumers and firms so much."""
+    runs = []
+    for number, (consumer, firm) in enumerate(rewards):
+        settings = RBC | {"name": f"run{number}{len(params)}", "params": RBC["params"] | params}  # type: ignore[operator]
+        runs.append(write_run(root, settings, iterations=30))
+        frame = pandas.read_csv(runs[-1].path / "progress.csv")
+        frame.loc[frame.index[-plots.LAST:], ["reward/consumer", "reward/firm"]] = consumer, firm
+        frame.to_csv(runs[-1].path / "progress.csv", index=False)
+    return runs
+
+
+def test_a_point_is_a_run_and_the_line_is_least_squares(tmp_path):
+    panels = plots.regressions(several(tmp_path, [(0, 0), (1, 0), (2, 3)]))
+    assert [panel.title for panel in panels] == ["consumer reward and firm reward", "price and consumption", "wage and hours",
+                                                 "income tax and government reward"]
+    ax = plots.figure(panels[:1]).axes[0]
+    assert np.asarray(ax.collections[0].get_offsets()).tolist() == [[0, 0], [1, 0], [2, 3]]
+    (line,) = ax.lines
+    assert list(zip(line.get_xdata(), line.get_ydata())) == [approx((0, -0.5)), approx((2, 2.5))]  # type: ignore[arg-type]
+    assert [text.get_text() for text in ax.texts] == ["r² = 0.75, 3 runs"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("consumer reward (utils)", "firm reward (coins)")
+
+
+def test_each_value_of_a_setting_has_its_own_panels(tmp_path):
+    runs = several(tmp_path, [(0, 0), (1, 1)]) + several(tmp_path, [(5, 5)], open_economy=False)
+    panels = plots.regressions(runs, "params.open_economy")
+    assert len(panels) == 8
+    axes = [plots.figure([panel]).axes[0] for panel in panels]
+    said = [ax.texts[0].get_text() for ax in axes]
+    assert said[0] == "open_economy = true\n2 runs" and said[4] == "open_economy = false\n1 runs"
+    assert np.asarray(axes[4].collections[0].get_offsets()).tolist() == [[5, 5]]
+    with pytest.raises(RunError, match="has no setting params.opn_economy; group the runs by one of its configuration"):
+        plots.regressions(runs, "params.opn_economy")
+
+
+def test_heat_maps_of_runs_stand_side_by_side_in_the_same_colours(tmp_path):
+    runs = several(tmp_path, [(0, 0), (1, 1)])
+    file = runs[1].path / "episodes" / "episode_000012_market.npz"
+    with np.load(file) as stored:
+        np.savez_compressed(file, **{name: 2 * array for name, array in stored.items()})
+    panels = plots.members(runs)
+    assert [panel.title for panel in panels[:4]] == ["price, A", "price, B", "wage, A", "wage, B"]
+    (first,), (second,) = (plots.figure([panel]).axes[0].images for panel in panels[:2])
+    assert first.get_clim() == second.get_clim() == (0, 62)  # firm f has 10 t + f in period t, doubled in the second run
+    assert float(first.get_array().max()) == 31 and float(second.get_array().max()) == 62
+    assert [file.name for file in plots.draw_many(runs, tmp_path / "out")] == ["regressions.png", "members.png"]
+
+
+def test_without_episodes_there_are_only_regressions(tmp_path):
+    runs = [write_run(tmp_path, RBC | {"name": name}, episode=False) for name in ("a", "b")]
+    assert [file.name for file in plots.draw_many(runs, tmp_path / "out")] == ["regressions.png"]
+
+
+def test_runs_of_different_economies_are_not_compared(tmp_path):
+    runs = [write_run(tmp_path), write_run(tmp_path, COBWEB, evaluation=False, episode=False)]
+    with pytest.raises(RunError, match="the runs play different economies .*; compare those of one"):
+        plots.draw_many(runs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_takes_runs_or_a_sweep(tmp_path):
+    runs = several(tmp_path / "sweep", [(0, 0), (1, 1)])
+    (tmp_path / "sweep" / "sweep.yaml").write_text("")
+    command = ["plot", str(tmp_path / "sweep"), "--json"]
+    unfinished = CliRunner().invoke(cli.app, command)
+    assert unfinished.exit_code == 2 and "is a sweep of which no trial has ended" in unfinished.stderr
+    for run in runs:
+        (run.path / "policies").mkdir()
+    files = json.loads(CliRunner().invoke(cli.app, command).stdout)["files"]
+    assert files == [str(tmp_path / "sweep" / "figures" / name) for name in ("regressions.png", "members.png")]
+    named = CliRunner().invoke(cli.app, ["plot", *(str(run.path) for run in runs), "--out", str(tmp_path / "x"), "--by", "seed"])
+    assert named.stdout.splitlines()[0] == str(tmp_path / "x" / "regressions.png")
+    alone = CliRunner().invoke(cli.app, ["plot", str(runs[0].path), "--by", "seed"])
+    assert "--by and --out are for several runs" in alone.stderr
 
 
 # -- files

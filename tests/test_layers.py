@@ -28,10 +28,16 @@ def imports(source: str, file: Path) -> set[str]:
     return names
 
 
+def family(name: str, economies: set[str] = ECONOMIES) -> str:
+    """The economy that a file belongs to: monetary_books and monetary_residual belong to monetary."""
+    return min((base for base in economies | {name} if name == base or name.startswith(f"{base}_")), key=len)
+
+
 def violations(source: str, file: Path, economies: set[str] = ECONOMIES) -> list[str]:
     """One sentence for each import that the layers forbid; file is relative to the root."""
     layer, unit = file.parts[0], Path(file.parts[1]).stem
-    strangers = {f"{lower}.{name}" for lower in ("kernels", "envs") for name in economies - {unit}} if layer != "rllib_macro" else set()
+    others = {name for name in economies if family(name, economies) != family(unit, economies)}
+    strangers = {f"{lower}.{name}" for lower in ("kernels", "envs") for name in others} if layer != "rllib_macro" else set()
     return [
         f"{file} must not import {name}"
         for name in sorted(imports(source, file))

@@ -1,6 +1,7 @@
 """Worlds to test in: (p, s, a, e, r) of any economy, quiet ones for numbers worked out by hand and lived-in ones reached by random play."""
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from dataclasses import fields
@@ -31,7 +32,7 @@ def world(name: str, dtype: Any = np.float64, replicas: int = 1, seed: int | Non
     params = {f.name for f in fields(model.Params)}
     p = adjust(model.Params(), **{key: value for key, value in values.items() if key in params})
     s, a, e, r = (allocate(cls, model, p, replicas, xp, dtype) for cls in (model.State, model.Actions, model.Shocks, model.Rewards))
-    lived = (model.initial_state(p, replicas, np, None, np.float64),) if seed is None else _lived(economy, p, replicas, seed)
+    lived = (model.initial_state(p, replicas, np, None, np.float64),) if seed is None else _lived(name, p, replicas, seed)
     for target, source in zip((s, a, e, r), lived):
         for field, value in vars(source).items():
             getattr(target, field)[...] = xp.asarray(value)
@@ -42,7 +43,9 @@ def world(name: str, dtype: Any = np.float64, replicas: int = 1, seed: int | Non
     return p, s, a, e, r
 
 
-def _lived(economy: Any, p: Any, replicas: int, seed: int) -> tuple:
+@functools.lru_cache(maxsize=64)
+def _lived(name: str, p: Any, replicas: int, seed: int) -> tuple:
+    economy = envs.load(name)
     rules = dict.fromkeys(economy.agents, "random")
     batch = Batch(economy, p, replicas, backend="numpy", seed=seed, real=np.float64, rules=rules)
     for _ in range(min(PLAYED, economy.periods(p) - 1)):
@@ -51,6 +54,14 @@ def _lived(economy: Any, p: Any, replicas: int, seed: int) -> tuple:
         batch.decide(type_, None)
     economy.kernel.draw_shocks(p, batch.s, batch.e, batch.draws(SHOCKS))
     return batch.s, batch.a, batch.e, batch.r
+
+
+def modelled() -> list[str]:
+    """Names of economies, one for each kernel: the economy of the kernel's own name, or else the first."""
+    kernels: dict[ModuleType, str] = {}
+    for name in sorted(envs.names(), key=lambda name: not envs.load(name).kernel.__name__.endswith(f".{name}")):
+        kernels.setdefault(envs.load(name).kernel, name)
+    return sorted(kernels.values())
 
 
 def twins(name: str) -> list[Kernel]:

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from envs.core import rules as rules_
 from envs.core.choices import Head, Window
 from envs.core.economy import Economy, Posted, unknown
 from envs.core.features import Layout
+from envs.core.snapshots import Bank, warmed_up
 from kernels.core import launch, rng
 from kernels.core.arrays import Array, adjust, allocate, needed, to_host
 
 SHOCKS, STARTS, RANDOM_PLAY, RULES = 1, 2, 3, 4  # purposes: each has its own key, so that none of their draws are related
+Impulse = tuple[int, float] | tuple[int, float, int]  # first period, what is added to the draw, for how many periods (one if left out)
 
 
 class Batch:
@@ -30,20 +33,21 @@ class Batch:
     """
 
     def __init__(self, economy: Economy, params: Any = None, size: int = 1, *, device: str = "cpu", backend: str = "auto", seed: int = 0,
-                 features: str = "scaled", real: Any = np.float32, first: int = 0, rules: Mapping[str, str] | None = None,
+                 features: str = "scaled", real: Any = None, first: int = 0, rules: Mapping[str, str] | None = None,
                  keep_final: bool = False):
         self.economy, self.kernel = economy, economy.kernel
         self.p = check_params(params if params is not None else economy.kernel.Params())
         if size < 1:
             raise ValueError(f"replicas must be at least 1, got {size}")
-        require_memory(economy, self.p, size, real)
-        self.size, self.seed, self.real, self.first, self.features = size, seed, real, first, features
+        self.size, self.seed, self.real, self.first, self.features = size, seed, real or np.dtype(economy.real).type, first, features
+        require_memory(economy, self.p, size, self.real)
         self.xp, self.backend = _choose(device, backend, economy)
         self.windows: dict[str, dict[str, Window]] = {type_: {} for type_ in economy.agents}
         self.count = {type_: agent.number(self.p) for type_, agent in economy.agents.items()}
         self.resets = self.xp.zeros(size, np.int64)  # episodes started after the first, in each replica
+        self.bank = self._bank()
         self.s = self._start()
-        self.a, self.e, self.r = (allocate(cls, self.kernel, self.p, size, self.xp, real)
+        self.a, self.e, self.r = (allocate(cls, self.kernel, self.p, size, self.xp, self.real)
                                   for cls in (self.kernel.Actions, self.kernel.Shocks, self.kernel.Rewards))
         self.layout = {t: Layout(agent.sees, features, self.p, self.s, self.count[t]) for t, agent in economy.agents.items()}
         self.heads: dict[str, list[Head]] = {t: [h for c in agent.chooses for h in c.heads(self.p)] for t, agent in economy.agents.items()}
@@ -53,7 +57,9 @@ class Batch:
         self.age = np.zeros(size, np.int64)  # periods played in the running episode
         self.keep_final = keep_final or economy.endless
         self.final: dict[str, Array] | None = None
-        self.impulses: dict[str, tuple[int, float]] = {}  # shock -> (period of an episode, what is added to its draw there)
+        self.impulses: dict[str, Impulse] = {}  # shock -> what is added to its draws in some periods of an episode
+        self.watch: Callable[[Any, Any], None] | None = None  # sees the State before and after each period, before any reset
+        self._before: Any = None
         self.measured: dict[str, Array] = {}  # the economy's measures (B,) after the last step, before any reset
 
     # -- what may change between episodes
@@ -104,10 +110,18 @@ class Batch:
         allowed = self.violations(type_) == 0
         if not allowed.all():
             self._require_some(type_, allowed)
-        by_state = self.kernel.legal(self.p, self.s).get(type_) if hasattr(self.kernel, "legal") else None
-        if by_state is not None:
-            return by_state & self.xp.asarray(allowed)
+        by_state = [choice.legal(self.p, self.s) for choice in self.economy.agents[type_].chooses]
+        if any(part is not None for part in by_state):
+            return self._permitted(type_, by_state) & self.xp.asarray(allowed)
         return None if allowed.all() else self.xp.asarray(allowed)
+
+    def _permitted(self, type_: str, by_choice: list[Array | None]) -> Array:
+        """What the state permits over all heads of a type: bool (B, agents, options)."""
+        parts = []
+        for choice, part in zip(self.economy.agents[type_].chooses, by_choice, strict=True):
+            options = sum(head.options for head in choice.heads(self.p))
+            parts.append(self.xp.broadcast_to(True if part is None else part, (self.size, self.count[type_], options)))
+        return self.xp.concatenate(parts, -1)
 
     def step(self, choices: Mapping[str, Array]) -> tuple[dict[str, Array], np.ndarray]:
         """Play one period. `choices` has (B, agents, heads) for every type that no rule scripts. Returns rewards {type: (B, agents)} and
@@ -116,11 +130,13 @@ class Batch:
         for type_ in self.economy.agents:
             self.decide(type_, choices.get(type_))
         posted = {name: self.xp.array(measure(self.s)) for name, measure in self.economy.measures.items() if isinstance(measure, Posted)}
-        self.kernel.draw_shocks(self.p, self.s, self.e, self.draws(SHOCKS))
-        for name, (period, size) in self.impulses.items():
-            getattr(self.e, name)[self.xp.asarray(self.age == period)] += size
         with launch.use(self.backend) if self.xp is np else contextlib.nullcontext():
+            self.kernel.draw_shocks(self.p, self.s, self.e, self.draws(SHOCKS))
+            self._add_impulses()
+            before = self._remember() if self.watch else None
             self.kernel.step(self.p, self.s, self.a, self.e, self.r)
+            if self.watch:
+                self.watch(before, self.s)
         self.measured = {name: posted[name] if name in posted else self.xp.array(measure(self.s))  # copies: the State changes
                          for name, measure in self.economy.measures.items()}
         self.clock += 1
@@ -133,6 +149,21 @@ class Batch:
             self.reset(done if not done.all() else None)
         return rewards, done
 
+    def _add_impulses(self) -> None:
+        """Shift the draws of the periods that have an impulse."""
+        for name, (period, size, *length) in self.impulses.items():
+            now = (self.age >= period) & (self.age < period + (length[0] if length else 1))
+            getattr(self.e, name)[self.xp.asarray(now)] += size
+
+    def _remember(self) -> Any:
+        """The State as it is, for `watch`, kept until the next period: the fields that the kernel's invariants REMEMBER, or all."""
+        if self._before is None:
+            names = getattr(self.kernel, "REMEMBERED", vars(self.s))
+            self._before = SimpleNamespace(**{name: array.copy() for name, array in vars(self.s).items() if name in names})
+        for name, array in vars(self._before).items():
+            array[...] = getattr(self.s, name)
+        return self._before
+
     def decide(self, type_: str, chosen: Array | None) -> None:
         """Fill the Action fields of one type, from its rule or from its choices."""
         if type_ in self.rules:
@@ -142,14 +173,20 @@ class Batch:
             chosen = self.random_choices(type_)
         elif chosen is None:
             raise ValueError(f"step needs choices for {type_}, which no rule scripts")
-        start = 0
-        for choice in self.economy.agents[type_].chooses:
+        start, chooses = 0, self.economy.agents[type_].chooses
+        if any(getattr(choice, "residual", False) for choice in chooses):
+            self._scripted(type_)
+        for choice in chooses:
             n = len(choice.heads(self.p))
             part = chosen[:, :, start:start + n]
             if self.heads[type_][start].options and part.dtype.kind == "f":
                 part = part.astype(np.int64)
             choice.write(self.p, part, self.a, self.windows[type_])
             start += n
+
+    def _scripted(self, type_: str) -> None:
+        """Fill the Action fields of one type as its rule `scripted` does."""
+        self.economy.rules[type_]["scripted"](self.p, self.s, self.a, self.draws(RULES + list(self.economy.agents).index(type_)))
 
     def random_choices(self, type_: str) -> Array:
         """Uniform play among the legal options: (B, agents, heads), a function of the seed and each replica's clock."""
@@ -185,7 +222,21 @@ class Batch:
     def _start(self) -> Any:
         """The states in which the episodes numbered `resets` start; a random start is addressed by replica and episode."""
         draws = rng.Draws(rng.key(self.seed, STARTS), self.first + self.xp.arange(self.size), self.resets)
+        if self.bank is not None:
+            return self.bank.state(draws)
         return self.kernel.initial_state(self.p, self.size, self.xp, draws, self.real)
+
+    def _bank(self) -> Bank | None:
+        """The states from which episodes start in an economy that is warmed up; None in others."""
+        periods = self.economy.warm_up_periods(self.p)
+        if not periods:
+            return None
+        cold = replace(self.economy, warm_up=0, horizon=10**9)
+        names = (self.kernel.__name__, tuple(self.economy.agents), self.p, self.seed, self.xp.__name__, self.backend, self.real, periods)
+        device = "cpu" if self.xp is np else "cuda"
+        return warmed_up(names, needed(self.kernel, self.p, 1, self.real), periods, lambda size: Batch(
+            cold, self.p, size, device=device, backend=self.backend if device == "cpu" else "auto", seed=self.seed, real=self.real,
+            rules=dict.fromkeys(self.economy.agents, "scripted")))
 
     def _require_some(self, type_: str, allowed: np.ndarray) -> None:
         start = 0

@@ -5,7 +5,7 @@ A choice has one head or several; a head is `categorical` over options or an `in
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from kernels.core.arrays import Array, namespace
 
 Window = tuple[float, float]
 Number = float | str  # a number or the name of a Param
+Allowed = Callable[[Any, Any, Array], Array]  # (Params, State, grid values) -> bool (B, agents or 1, values)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Choice(Protocol):
 
     def violations(self, p: Any, windows: Mapping[str, Window]) -> np.ndarray: ...
 
+    def legal(self, p: Any, s: Any) -> Array | None: ...
+
     def write(self, p: Any, chosen: Array, a: Any, windows: Mapping[str, Window]) -> None: ...
 
     def options(self, p: Any) -> str: ...
@@ -55,13 +58,18 @@ def _fill(a: Any, name: str, values: Array) -> None:
 
 @dataclass(frozen=True)
 class Levels:
-    """`n` equally spaced values from low to high; with `each`, one such choice for every member of an axis."""
+    """One of a few values: `n` equally spaced ones from low to high, or those listed in `values`; with `each`, one such choice for every
+    member of an axis. `allowed` tells which of them the state permits. A `residual` choice is added to what the rule `scripted` of the type
+    does."""
 
     name: str
     low: Number
     high: Number
     n: int
     each: str | None = None
+    values: tuple[float, ...] = ()
+    allowed: Allowed | None = None
+    residual: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,7 +77,16 @@ class Levels:
 
     def grid(self, p: Any) -> np.ndarray:
         """The values in economic units, float32."""
+        if self.values:
+            return np.array(self.values, np.float32)
         return np.linspace(_value(p, self.low), _value(p, self.high), self.n, dtype=np.float32)
+
+    def legal(self, p: Any, s: Any) -> Array | None:
+        """Values that the state permits now: bool (B, agents or 1, options of all heads); None if it always permits all."""
+        if self.allowed is None:
+            return None
+        xp = namespace(s)
+        return xp.tile(self.allowed(p, s, xp.asarray(self.grid(p))), (1, 1, len(self.heads(p))))
 
     def heads(self, p: Any) -> list[Head]:
         return [Head(self.name, self.n)] * (getattr(p, self.each) if self.each else 1)
@@ -78,7 +95,9 @@ class Levels:
         return np.tile(_outside(self.grid(p), windows.get(self.name)), len(self.heads(p)))
 
     def write(self, p: Any, chosen: Array, a: Any, windows: Mapping[str, Window]) -> None:
-        _fill(a, self.name, namespace(chosen).asarray(self.grid(p))[chosen])
+        values = namespace(chosen).asarray(self.grid(p))[chosen]
+        field = getattr(a, self.name)
+        _fill(a, self.name, values.reshape(field.shape) + field if self.residual else values)
 
     def options(self, p: Any) -> str:
         values = ", ".join(f"{v:g}" for v in self.grid(p))
@@ -101,6 +120,9 @@ class Pick:
 
     def violations(self, p: Any, windows: Mapping[str, Window]) -> np.ndarray:
         return _outside(np.arange(getattr(p, self.among), dtype=np.float32), windows.get(self.name))
+
+    def legal(self, p: Any, s: Any) -> Array | None:
+        return None
 
     def write(self, p: Any, chosen: Array, a: Any, windows: Mapping[str, Window]) -> None:
         _fill(a, self.name, chosen)
@@ -126,6 +148,9 @@ class Interval:
 
     def violations(self, p: Any, windows: Mapping[str, Window]) -> np.ndarray:
         return np.zeros(0, np.int64)
+
+    def legal(self, p: Any, s: Any) -> Array | None:
+        return None
 
     def write(self, p: Any, chosen: Array, a: Any, windows: Mapping[str, Window]) -> None:
         low, high = self.bounds(p, windows)
@@ -164,6 +189,19 @@ class Product:
         parts = np.meshgrid(*(factor.violations(p, windows) for factor in self.factors), indexing="ij")
         return np.sum([part.ravel() for part in parts], axis=0)
 
+    def legal(self, p: Any, s: Any) -> Array | None:
+        """Pairs whose members are all permitted."""
+        parts = [factor.legal(p, s) for factor in self.factors]
+        if all(part is None for part in parts):
+            return None
+        xp = namespace(s)
+        together = xp.ones((1, 1, 1), bool)
+        for factor, part in zip(self.factors, parts, strict=True):
+            part = xp.ones((1, 1, factor.n), bool) if part is None else part
+            together = together[..., :, None] & part[..., None, :]
+            together = together.reshape(*together.shape[:2], -1)
+        return together
+
     def write(self, p: Any, chosen: Array, a: Any, windows: Mapping[str, Window]) -> None:
         after = 1
         for factor in reversed(self.factors):
@@ -174,9 +212,20 @@ class Product:
         return " x ".join(f"{{{factor.options(p)}}}" for factor in self.factors)
 
 
-def levels(name: str, low: Number, high: Number, n: int, each: str | None = None) -> Levels:
-    """`n` equally spaced values from low to high, one head; with `each` (a Param) one head for every member of that axis."""
-    return Levels(name, low, high, n, each)
+def levels(name: str, low: Number, high: Number, n: int, each: str | None = None, allowed: Allowed | None = None) -> Levels:
+    """`n` equally spaced values from low to high, one head; with `each` (a Param) one head for every member of that axis. `allowed` is a
+    function (p, s, values) that tells which values the state permits, bool (B, agents or 1, values)."""
+    return Levels(name, low, high, n, each, (), allowed)
+
+
+def grid(name: str, values: tuple[float, ...], allowed: Allowed | None = None) -> Levels:
+    """One of the values listed, in their order, one head; `allowed` as in `levels`."""
+    return Levels(name, values[0], values[-1], len(values), None, values, allowed)
+
+
+def residual(name: str, values: tuple[float, ...]) -> Levels:
+    """One of the values listed, added to what the type's rule `scripted` does: a policy that always chooses zero is the script."""
+    return Levels(name, values[0], values[-1], len(values), None, values, None, True)
 
 
 def pick(name: str, among: str) -> Pick:

@@ -13,6 +13,7 @@ from kernels.core.arrays import Array
 
 Rule = Callable[..., None]  # (p, s, a, draws) -> None, fills the Action fields of one type
 Measure = Callable[[Any], Array]  # State -> (B,)
+Sign = tuple[int, int, int]  # +1 or -1, first and last quarter after a shock in which theory expects it
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,27 @@ class Agent:
         return getattr(p, self.count) if isinstance(self.count, str) else self.count
 
 
+@dataclass(frozen=True)
+class Study:
+    """What experiments ask of an economy, beside what its agents need.
+
+    scales: measure -> "percent" where its response is 100 times a difference of logs, "points" where it is 100 times a difference, left out
+    where it is a plain difference. signs: shock -> measure -> sign of the response to a rise. searches: type -> name -> the rule whose
+    arguments are searched for, each between two bounds. bars: type -> rules that a learned policy should beat. readouts: type -> measure
+    that it controls, and measures to which a linear rule would respond.
+    """
+
+    scales: Mapping[str, str] = field(default_factory=dict)
+    signs: Mapping[str, Mapping[str, Sign]] = field(default_factory=dict)
+    searches: Mapping[str, Mapping[str, tuple[str, Mapping[str, tuple[float, float]]]]] = field(default_factory=dict)
+    bars: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    readouts: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+
+
 @dataclass
 class Economy:
-    """A kernel and the agents that live in it. `endless` economies are cut, not ended, at the horizon: values are bootstrapped."""
+    """A kernel and the agents that live in it. `endless` economies are cut, not ended, at the horizon: values are bootstrapped. One with a
+    `warm_up` starts its episodes from a bank of states reached by so many periods of scripted play, each type by its rule `scripted`."""
 
     kernel: ModuleType
     horizon: int | str
@@ -50,11 +69,18 @@ class Economy:
     rules: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
     endless: bool = False
     backend: str = "native"  # what `auto` means on a CPU with a compiler
+    real: str = "float32"  # working precision
+    warm_up: int | str = 0
+    study: Study = field(default_factory=Study)
     name: str = ""
 
     def periods(self, p: Any) -> int:
         """Length of an episode."""
         return getattr(p, self.horizon) if isinstance(self.horizon, str) else self.horizon
+
+    def warm_up_periods(self, p: Any) -> int:
+        """Periods of scripted play before an episode may start."""
+        return getattr(p, self.warm_up) if isinstance(self.warm_up, str) else self.warm_up
 
 
 def unknown(what: str, name: str, where: str, names: Iterable[str]) -> ValueError:

@@ -15,6 +15,7 @@ from kernels.core.arrays import Array, namespace
 
 VIEWS = ("raw", "scaled", "digits")
 N_DIGITS = 10
+BOUND = 5.0  # of clipped features
 Scale = float | Callable[[Any], float]
 
 
@@ -29,17 +30,25 @@ class Feature:
     digits: bool = False
     views: tuple[str, ...] = VIEWS
     when: str | None = None  # a Param that must not be zero for the feature to be there
+    of: Callable[[Any], Array] | None = None  # State -> values, where it is no field of State
+
+    def values(self, state: Any) -> Array:
+        """What is seen, before scale and transform."""
+        return self.of(state) if self.of else getattr(state, self.name)
 
 
 def public(name: str, *, scale: Scale = 1.0, transform: str = "linear", digits: bool = False, views: tuple[str, ...] = VIEWS,
-           when: str | None = None) -> Feature:
-    """A State field of shape (B,) or (B, k), the same for every agent: 1 or k columns. `when` names a Param: if it is 0, none of them."""
-    return Feature(name, "public", scale, transform, digits, views, when)
+           when: str | None = None, of: Callable[[Any], Array] | None = None) -> Feature:
+    """A State field of shape (B,) or (B, k), or what `of` makes of the State, the same for every agent: 1 or k columns. `when` names a
+    Param: if it is 0, none of them."""
+    return Feature(name, "public", scale, transform, digits, views, when, of)
 
 
-def own(name: str, *, scale: Scale = 1.0, transform: str = "linear", digits: bool = False, views: tuple[str, ...] = VIEWS) -> Feature:
-    """A State field of shape (B, agents) or (B, agents, k), each agent sees its own row: 1 or k columns."""
-    return Feature(name, "own", scale, transform, digits, views)
+def own(name: str, *, scale: Scale = 1.0, transform: str = "linear", digits: bool = False, views: tuple[str, ...] = VIEWS,
+        of: Callable[[Any], Array] | None = None) -> Feature:
+    """A State field of shape (B, agents) or (B, agents, k), or what `of` makes of the State; each agent sees its own row: 1 or k
+    columns."""
+    return Feature(name, "own", scale, transform, digits, views, None, of)
 
 
 def identity(*, views: tuple[str, ...] = VIEWS) -> Feature:
@@ -58,6 +67,7 @@ TRANSFORMS: dict[str, Callable[[Any, Array], Array]] = {
     "linear": lambda xp, x: x,
     "log1p": lambda xp, x: xp.log1p(xp.maximum(x, 0)),  # a stock may lie below zero by a rounding error
     "signed_log": lambda xp, x: xp.sign(x) * xp.log1p(xp.abs(x)),
+    "clip": lambda xp, x: xp.clip(x, -BOUND, BOUND),
 }
 
 
@@ -94,7 +104,7 @@ class Layout:
             labels = [f"is_{i}" for i in range(self.count)]
         else:
             own_axes = 2 if feature.kind == "own" else 1
-            members = getattr(state, feature.name).shape[own_axes:]
+            members = feature.values(state).shape[own_axes:]
             labels = [f"{feature.name}[{i}]" for i in range(int(np.prod(members)))] if members else [feature.name]
             if feature.kind == "own":
                 labels = [f"own {label}" for label in labels]
@@ -117,7 +127,7 @@ class Layout:
         xp = namespace(out)
         if feature.kind == "identity":
             return xp.eye(self.count, dtype=out.dtype)
-        x = getattr(state, feature.name)
+        x = feature.values(state)
         axes = 2 if feature.kind == "own" else 1
         x = x.reshape(*x.shape[:axes], -1)
         x = saw_tooth(x).reshape(*x.shape[:-1], -1) if transform == "digits" else TRANSFORMS[transform](xp, x)

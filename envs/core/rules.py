@@ -10,6 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from envs.core.choices import Levels
 from envs.core.economy import Economy, Rule, unknown
 from kernels.core.arrays import Array, namespace
 from kernels.core.rng import Draws
@@ -21,6 +24,26 @@ def constant(**values: float) -> Rule:
         for name, value in values.items():
             getattr(a, name)[...] = value
     return rule
+
+
+def on_grid(rule: Rule, *choices: Levels) -> Rule:
+    """The rule as a policy with these heads could play it: what it wants is rounded to a neighbour on the grid at random, on average
+    right."""
+    def rounded(p: Any, s: Any, a: Any, draws: Draws) -> None:
+        rule(p, s, a, draws)
+        for k, choice in enumerate(choices):
+            wanted = getattr(a, choice.name)
+            xp = namespace(wanted)
+            values = xp.asarray(choice.grid(p).astype(np.float64))
+            below = xp.clip(xp.searchsorted(values, wanted, side="right") - 1, 0, len(values) - 2)
+            weight = (wanted - values[below]) / (values[below + 1] - values[below])
+            u = draws.uniform(GRID_STREAM + k, wanted.size // len(wanted), np.float64).reshape(wanted.shape)
+            wanted[...] = xp.where(u < weight, values[below + 1], values[below])
+    rounded.__doc__ = f"{(rule.__doc__ or '').rstrip('.')}; on the grid of the policy."
+    return rounded
+
+
+GRID_STREAM = 100  # no rule draws from streams so high
 
 
 def parse(text: str, economy: Economy, type_: str) -> Rule | None:

@@ -57,6 +57,11 @@ def use(backend: str) -> Iterator[None]:
         _backend.reset(token)
 
 
+def in_use() -> str:
+    """The backend of NumPy arrays here: numpy, or native within `use("native")`."""
+    return _backend.get()
+
+
 def kernel(source: str) -> Callable[[Callable[..., None]], Kernel]:
     """Pair the decorated definition with the function of the same name in `source`, a .cu file beside the definition's."""
     return lambda definition: functools.wraps(definition)(Kernel(definition, source))  # type: ignore[return-value]

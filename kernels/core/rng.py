@@ -5,11 +5,15 @@ bits. Nothing has to be stored or advanced, any draw can be repeated anywhere, a
 """
 from __future__ import annotations
 
+import ctypes
+import functools
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from kernels.core import launch
 from kernels.core.arrays import Array, namespace
 
 
@@ -40,11 +44,19 @@ class Draws:
     clock: Array
 
     def bits(self, stream: int, n: int) -> tuple[Array, ...]:
-        """Four independent uint32 arrays (B, n) of stream number `stream`."""
+        """Four independent uint32 arrays (B, n) of stream number `stream`, drawn by the twin within `launch.use("native")`."""
         xp = namespace(self.replica)
+        if xp is np and launch.in_use() == "native":
+            return self._compiled_bits(stream, n)
         replica, clock = (xp.asarray(v)[:, None] for v in (self.replica, self.clock))
         counter: list[Array] = xp.broadcast_arrays(replica, xp.arange(n)[None, :], clock, xp.asarray(stream))
         return philox(xp, counter[0], counter[1], counter[2], counter[3], *self.seed)
+
+    def _compiled_bits(self, stream: int, n: int) -> tuple[Array, ...]:
+        replica, clock = (np.ascontiguousarray(v, np.int64) for v in (self.replica, self.clock))
+        drawn = np.empty((4, len(replica), n), np.uint32)
+        _compiled()(len(replica), n, replica.ctypes.data, clock.ctypes.data, stream, *self.seed, *(word.ctypes.data for word in drawn))
+        return tuple(drawn)
 
     def uniform(self, stream: int, n: int, dtype: type = np.float32) -> Array:
         """(B, n) uniforms strictly between 0 and 1: (bits + 1/2) / 2^23."""
@@ -59,3 +71,12 @@ class Draws:
     def integers(self, stream: int, n: int, high: int) -> Array:
         """(B, n) integers 0 .. high - 1, int64."""
         return (self.bits(stream, n)[0].astype(np.uint64) * np.uint64(high) >> np.uint64(32)).astype(np.int64)
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled() -> Any:
+    """The function of rng.cu, compiled for the CPU."""
+    text = ("#define REAL float\n", (launch.HERE / "lanes.cuh").read_text(), (launch.HERE / "rng.cu").read_text())
+    bits = ctypes.CDLL(str(launch.compile_host("".join(text)))).bits
+    bits.argtypes, bits.restype = (*[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 2, *[ctypes.c_uint32] * 3, *[ctypes.c_void_p] * 4), None
+    return bits

@@ -9,6 +9,11 @@ from tests.economies import cobweb_kernel
 MARKET = (public("price", scale=lambda p: 1 / p.choke_price), public("demand_shock"), public("levy"))
 
 
+def in_the_barn(p, s, values):
+    """Nobody offers more than his barn holds."""
+    return values <= s.stock[:, :, None]
+
+
 def naive(p, s, a, draws, share=0.5):
     """Producers: sell all that can be sold, expect today's price tomorrow and plant `share` of what it would pay for (Ezekiel, 1938)."""
     xp = namespace(s)
@@ -26,7 +31,7 @@ ECONOMY = Economy(
         "producer": Agent(
             count="n_producers",
             sees=(*MARKET, own("stock"), own("growing"), own("wealth", scale=1 / 10, transform="signed_log"), public("stock"), identity()),
-            chooses=(levels("offer", 0, "most_sold", cobweb_kernel.OFFERS), interval("planted", 0, "capacity")),
+            chooses=(levels("offer", 0, "most_sold", cobweb_kernel.OFFERS, allowed=in_the_barn), interval("planted", 0, "capacity")),
             reward_unit="coins",
         ),
         "regulator": Agent(count=1, sees=(*MARKET, public("stock")), chooses=(interval("levy", 0, 0.5),), reward_unit="coins"),

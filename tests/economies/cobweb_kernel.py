@@ -79,12 +79,6 @@ def draw_shocks(p: Params, s: State, e: Shocks, draws: Draws) -> None:
     e.demand[...] = draws.normal(0, 1)[:, 0]
 
 
-def legal(p: Params, s: State) -> dict[str, Array]:
-    """Nobody offers more than his barn holds: offers are the first options of a producer."""
-    xp = namespace(s)
-    return {"producer": xp.linspace(0, p.most_sold, OFFERS, dtype=s.stock.dtype) <= s.stock[:, :, None]}
-
-
 def step(p: Params, s: State, a: Actions, e: Shocks, r: Rewards) -> None:
     """One season, phase by phase."""
     move_demand(p, s, e)

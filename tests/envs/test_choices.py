@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.core.choices import Head, interval, levels, pick, product
+from envs.core.choices import Head, grid, interval, levels, pick, product, residual
 from kernels import rbc
 
 P = SimpleNamespace(n_goods=3, most=4.0)
@@ -94,3 +94,25 @@ def test_options_are_described_in_economic_units():
     assert product(levels("x", 0, 1, 2), levels("y", 0, 22, 3)).options(P) == "{0, 1} x {0, 11, 22}"
     assert levels("x", 0, 2, 3, each="n_goods").options(P) == "0, 1, 2 of each of 3"
     assert (pick("x", "n_goods").options(P), interval("x", 0, "most").options(P)) == ("0 .. 2", "[0, 4]")
+
+
+# -- lists of values, what the state permits, corrections
+
+def test_a_grid_is_the_values_listed():
+    assert written(grid("rate", (-0.5, 0.0, 2.0)), [[[2], [0]]], rate=(1, 2)).rate.tolist() == [[2, -0.5]]
+
+
+def test_a_correction_is_added_to_what_stands_there():
+    a = SimpleNamespace(rate=np.array([[1.0, 5.0]], np.float32))
+    residual("rate", (-0.5, 0.0)).write(P, np.array([[[0], [1]]]), a, {})
+    assert a.rate.tolist() == [[0.5, 5.0]]
+
+
+def test_a_pair_is_permitted_where_both_of_its_members_are():
+    s = SimpleNamespace(purse=np.array([[1.0, 3.0]]))
+    cheap = grid("price", (1.0, 2.0), lambda p, s, values: values <= s.purse[:, :, None])
+    even = grid("count", (1.0, 2.0, 3.0), lambda p, s, values: values % 2 == 0 * s.purse[:, :1, None])
+    assert product(cheap, even).legal(P, s).astype(int).tolist() == [[[0, 1, 0, 0, 0, 0], [0, 1, 0, 0, 1, 0]]]
+    free = levels("colour", 0, 1, 2)
+    assert product(free, free).legal(P, s) is None and interval("share").legal(P, s) is None and pick("good", "n_goods").legal(P, s) is None
+    assert product(cheap, free).legal(P, s).astype(int).tolist() == [[[1, 1, 0, 0], [1, 1, 1, 1]]]

@@ -122,3 +122,11 @@ def test_public_columns_are_found_by_name():
 def test_an_unknown_view_is_an_error():
     with pytest.raises(ValueError, match="^features must be one of raw, scaled, digits, got 'raws'$"):
         Layout((), "raws", None, STATE, 2)
+
+
+# -- made of the state
+
+def test_a_feature_may_be_made_of_the_state_and_clipped():
+    features = own("purse over price", of=lambda s: s.budget / s.price[:, :1], transform="clip"), public("twice", of=lambda s: 2 * s.rate)
+    assert [column.name for column in Layout(features, "scaled", None, STATE, 2).columns] == ["own purse over price", "twice"]
+    assert seen(*features).tolist() == [[[5, 1], [-1, 1]], [[0, 0.5], [5, 0.5]]]  # 10 and 25 are clipped

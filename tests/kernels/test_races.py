@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import envs
 from kernels.core.launch import HOST, Kernel, compile_host, find_compiler, native_problem
-from tests.worlds import ROOT, own, twins, world
+from tests.worlds import ROOT, modelled, own, twins, world
 
 SANITIZE = (*(flag for flag in HOST if flag != "-O3"), "-O1", "-g", "-fsanitize=thread")
 RACE = 66  # exit code of a process in which ThreadSanitizer found one
-STEPPED = [name for name in envs.names() if any(kernel.name == "step" for kernel in twins(name))]
+STEPPED = [name for name in modelled() if any(kernel.name == "step" for kernel in twins(name))]
 CHILD = """
 import os, sys
 os.environ.pop("LD_PRELOAD")  # for this process only, not for a compiler it might call

@@ -57,6 +57,18 @@ def test_twins_turn_bits_into_the_same_uniforms(compiled):
     assert (out == some.uniform(3, 5)).all()
 
 
+@pytest.mark.skipif(bool(native_problem()), reason=str(native_problem()))
+@pytest.mark.parametrize(("replicas", "n"), [(1, 1), (5, 7), (3, 1000)])
+def test_compiled_draws_are_the_same_bits(monkeypatch, replicas, n):
+    some = Draws((0xFFFFFFFF, 7), 2**31 + 3 * np.arange(replicas), np.arange(replicas)[::-1] + 90)
+    wanted = some.bits(4, n)
+    monkeypatch.setattr("kernels.core.rng.philox", None)  # so that only the compiled ones are left
+    with launch.use("native"):
+        found = some.bits(4, n)
+    assert all(one.dtype == other.dtype and one.shape == other.shape == (replicas, n) and (one == other).all()
+               for one, other in zip(wanted, found, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_uniforms_lie_strictly_between_zero_and_one_for_the_extreme_bits(monkeypatch, dtype):
     monkeypatch.setattr(Draws, "bits", lambda self, stream, n: (np.array([[0, 2**32 - 1]], np.uint32),) * 4)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rllib_macro import research, verbs_2022, verbs_sweep  # noqa: F401 - their verbs register themselves
+from rllib_macro import (  # noqa: F401 - their verbs register themselves
+    research,
+    verbs_2022,
+    verbs_audit,
+    verbs_experiments,
+    verbs_scorecard,
+    verbs_sweep,
+)
 from rllib_macro.terminal import (
     PROGRAM,
     Backend,
@@ -37,9 +44,12 @@ from rllib_macro.terminal import (
     option,
     per_replica,
     resumable,
+    runs_in,
     saved_iteration,
+    say,
     scripts_of,
     show_outcome,
+    size,
     spelled_out,
     spread,
     table,
@@ -88,8 +98,13 @@ def describe(
 
 
 @app.command()
-def schema() -> None:
-    """JSON Schema of a configuration, for editors that check and complete YAML."""
+def schema(
+    what: Annotated[Literal["run", "sweep"], argument("run|sweep", "Of configurations of runs (if left out), or of sweeps.")] = "run",
+) -> None:
+    """JSON Schema of a configuration or of a sweep, for editors that check and complete YAML."""
+    if what == "sweep":
+        from rllib_macro import sweep
+        return emit(sweep.schema())
     from rllib_macro import config
     emit(config.schema())
 
@@ -153,8 +168,15 @@ def _train(config: RunConfig, runs: Path, as_json: bool, layout: str | None) -> 
         from rllib_macro import check as checking
         with asked():
             checking.configuration(config)
+            _tell_size(training.size_of_logs(config))
     with resumable(path), Watch(config.stop.iterations, config.policies, console(stderr=as_json)) as watch:
         return training.train(config, runs, watch)
+
+
+def _tell_size(megabytes: float) -> None:
+    """Say on stderr how large the dense logs will be, where a run keeps any while it trains."""
+    if megabytes:
+        say(f"the dense logs will take about {size(megabytes)}")
 
 
 def _must_fit(layout: str | None, config: RunConfig) -> None:
@@ -193,6 +215,7 @@ def rollout(
     seed: Annotated[int | None, option("N", "Seed of the play (default: the run's).", min=0)] = None,
     rule: Annotated[list[str] | None, option("TYPE=RULE", "Script a type, such as firm=random; may be repeated.")] = None,
     out: Annotated[Path | None, option("DIR", "Folder for the episode (default: RUN/episodes/seed_N).")] = None,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Keep it also as Parquet tables.")] = False,
     layout: Layout = None,
     as_json: Json = False,
 ) -> None:
@@ -213,8 +236,15 @@ def rollout(
     must_be_writable(folder)
     if there := sorted(folder.glob(f"episode_{iteration:06d}_*.npz")):
         raise Mistake(f"{there[0]} exists already; choose another --out, or another --seed")
+    with asked():
+        megabytes = rollout_log.forecast(config, replicas, parquet=parquet)
+        rollout_log.require_room(megabytes, folder)
+    if not as_json:
+        console().print(f"The log will take about {size(megabytes)}.")
     log = rollout_log.record(config, policies, replicas, seed, iteration)
     files = rollout_log.save(log, folder, iteration, list(config.policies))
+    if parquet:
+        files += rollout_log.save_tables(log, folder, iteration, config)
     if layout:
         from rllib_macro import layout_2022
         files += layout_2022.write(found, found.path / layout_2022.FOLDER)
@@ -223,6 +253,7 @@ def rollout(
                          for kind in ("rewards/", "measure/"))
     if as_json:
         return emit({"run": str(run), "iteration": iteration, "seed": seed, "replicas": replicas, "rules": scripts,
+                     "forecast_mb": megabytes,
                      "rewards": {type_: sum(values) / replicas for type_, values in rewards.items()},
                      "measures": {name: sum(values) / replicas for name, values in measures.items()},
                      "files": [str(file) for file in files]})
@@ -233,13 +264,25 @@ def rollout(
 
 
 @app.command()
-def plot(run: RunFolder, as_json: Json = False) -> None:
-    """Draw a run's figures into RUN/plots."""
+def plot(
+    folders: Annotated[list[Path], argument("RUN...", "A run's folder; or several runs, or a sweep, to be set beside each other.")],
+    by: Annotated[str | None, option("KEY", "Several runs: panels for each value of this key, such as params.open_economy.")] = None,
+    out: Annotated[Path | None, option("DIR", "Several runs: where the figures go (default: figures/ beside the first run).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a run's figures into RUN/plots; of several runs, how what they learned hangs together and their members over an episode."""
     from rllib_macro import plots
     from rllib_macro.run import Run
     with asked():
-        found = Run.open(run)
-    files = [str(file) for file in plots.draw(found)]
+        runs = [Run.open(path) for folder in folders for path in runs_in(folder)]
+    if len(runs) == 1:
+        if by or out:
+            raise Mistake("--by and --out are for several runs; name more, or leave them out")
+        files = [str(file) for file in plots.draw(runs[0])]
+    else:
+        where = out or runs[0].path.parent / "figures"
+        must_be_writable(where)
+        files = [str(file) for file in plots.draw_many(runs, where, by)]
     if as_json:
         return emit({"files": files})
     for file in files:

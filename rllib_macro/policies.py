@@ -32,7 +32,8 @@ def spaces(economy: Economy, params: Any = None, features: str = "scaled") -> di
     state = allocate(economy.kernel.State, economy.kernel, p, 1)
     found: dict[str, tuple[gym.Space, gym.Space]] = {}
     for type_, agent in economy.agents.items():
-        width = Layout(agent.sees, features, p, state, agent.number(p)).width
+        with np.errstate(all="ignore"):  # of a State of zeros only the shapes matter
+            width = Layout(agent.sees, features, p, state, agent.number(p)).width
         heads = [head for choice in agent.chooses for head in choice.heads(p)]
         found[type_] = gym.Box(-np.inf, np.inf, (width,), np.float32), action_space(heads)
     return found

@@ -343,7 +343,8 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="A rough look in half a minute instead of three to five minutes.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure speed against stock RLlib and a bare PyTorch loop with the same arithmetic, interleaved in one run."""
+    """Measure speed: against stock RLlib and a bare PyTorch loop with the same arithmetic, interleaved in one run, or, of an economy with
+    books, of whole periods small and large and with the audit on."""
     import envs
     from rllib_macro.config import check_against, from_dict
     with asked():
@@ -351,12 +352,17 @@ def bench(
         if other := next((change for change in changes if not change.startswith("params.")), None):
             raise Mistake(f"bench takes Params, such as n_firms=5, and its own options; got {other!r}")
         given = check_against(from_dict({"economy": economy}, changes), envs.load(economy)).params
+        books = hasattr(envs.load(economy).kernel, "IDENTITIES")
+        if books and replicas:
+            raise Mistake(f"bench {economy} measures fixed numbers of replicas; leave --replicas out")
     from rllib_macro import bench as benching
+    from rllib_macro import bench_worlds
     with console(stderr=True).status(f"measuring {economy}"):
-        measured = benching.bench(economy, quick=quick, replicas=replicas, params=given)
+        measured = (bench_worlds.bench(economy, quick=quick, params=given) if books else
+                    benching.bench(economy, quick=quick, replicas=replicas, params=given))
     if as_json:
         return emit(measured)
-    console().print(benching.table(measured))
+    console().print(bench_worlds.table(measured) if books else benching.table(measured))
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import math
 
 from rich.console import Console
 
-from rllib_macro import bench
+from rllib_macro import bench, bench_worlds
 
 KEYS = ("ratio_sampling_vs_stock", "ratio_training_vs_stock", "ratio_training_vs_bare", "env_agent_steps_per_second",
         "native_agent_steps_per_second", "peak_rss_gb", "first_iteration_seconds")
@@ -39,3 +39,14 @@ def test_a_quick_bench_measures_everything():
     out = io.StringIO()
     Console(file=out, width=120).print(bench.table(result))
     assert "ratio sampling vs stock" in out.getvalue()
+
+
+def test_a_quick_bench_of_an_economy_with_books_measures_everything_and_balances():
+    sizes = {"n_consumers": 60, "n_firms": 6, "n_banks": 2}
+    result = bench_worlds.bench("monetary", quick=True, params=sizes)
+    assert all(math.isfinite(result[name]) for name in result["bars"]) and set(result["bars"]) == set(result["met"])
+    assert result["violations"] == 0
+    assert json.loads(json.dumps(result, allow_nan=False))["agents"]["bank"] == 2
+    out = io.StringIO()
+    Console(file=out, width=120).print(bench_worlds.table(result))
+    assert "audit cost" in out.getvalue()

@@ -228,7 +228,7 @@ def inertial(p, s, a, draws):
 
 
 def difference(p, s, a, draws):
-    """Central bank: the change of the rate is 0.5 (pi - pi*) + 0.5 times the change of the gap over a year (Orphanides, 2003)."""
+    """Central bank: the rate moves by 0.5 (pi - pi*) a year and half of the change of the gap (Orphanides, 2003)."""
     a.rate_step[...] = 0.5 * (s.inflation_4q - p.inflation_target) / QUARTERS + 0.5 * s.gap_change
     a.asset_purchases[...] = 0
 
@@ -269,7 +269,7 @@ STUDY = Study(
         "loan_spread": {"output": (-1, *LATER), "investment": (-1, *LATER), "real_credit": (-1, *LATER), "inflation_4q": (-1, *LATER),
                         "unemployment": (1, *LATER)},
         "tfp": {"inflation_4q": (-1, *LATER), "output": (1, 8, 12)},
-        "cost_push": {"inflation_4q": (1, *LATER), "output": (-1, *LATER)},
+        "cost_push": {"inflation_4q": (1, *SOON), "output": (-1, *LATER)},
     },
     searches={"central_bank": {
         "best_constant": ("fixed_rate", {"rate": (0.0, 0.08)}),

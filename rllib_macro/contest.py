@@ -39,12 +39,14 @@ Watch = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to play one type: the configuration and the policies with which everybody plays, and what a reader should know about it."""
+    """A way to play one type: the configuration and the policies with which everybody plays, what a reader should know about it, and
+    whether networks draw what they choose or take what they find most probable."""
 
     name: str
     config: RunConfig
     policies: Mapping[str, Any]
     told: Mapping[str, Any] = field(default_factory=dict)
+    explore: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def untrained(base: RunConfig, policies: Mapping[str, Any], type_: str, like: Po
 
 def learned(base: RunConfig, policies: Mapping[str, Any], type_: str, run: Run, name: str = LEARNED,
             checkpoint: int | None = None) -> Contender:
-    """The type as it learned to play in a run, with what it saw and could choose there; nothing else is taken from the run."""
+    """The type as it learned to play in a run, with what it saw and could choose there; nothing else is taken from the run. The only
+    network of a play takes what it finds most probable: exploring is for training.
+    """
     own = run.config.policies.get(type_)
     if run.config.economy != base.economy or own is None or own.rule is not None:
         raise RunError(f"{run.path} has no {type_} of {base.economy} that learned; name runs that have one, or leave 'learned' out")
@@ -118,7 +122,7 @@ def learned(base: RunConfig, policies: Mapping[str, Any], type_: str, run: Run, 
     alone = _alone(config, type_).model_copy(update={"seed": base.evaluation.seeds[0]})  # whose starts are at hand
     module = evaluate.modules(alone, run.weights(checkpoint))[type_]
     told = {"run": str(run.path), "seed": run.config.seed, "params": to_dict(run.config)["params"]}
-    return Contender(name, config, {**policies, type_: module}, told)
+    return Contender(name, config, {**policies, type_: module}, told, explore=any(other != type_ for other in policies))
 
 
 def found(base: RunConfig, policies: Mapping[str, Any], type_: str, name: str, sampling: Sampling, trials: int,
@@ -171,7 +175,8 @@ def contest(contenders: Sequence[Contender], type_: str, sampling: Sampling, wat
         for number, of in enumerate(contenders, 1):
             if watch:
                 watch(f"playing {of.name} ({number} of {len(contenders)})")
-            taken[of.name].append(paths(of.config, of.policies, seed, sampling.replicas, watch=counted[of.name]))
+            taken[of.name].append(paths(of.config, of.policies, seed, sampling.replicas, watch=counted[of.name],
+                                        explore=of.explore))
     return {name: Play({key: np.concatenate([part[key] for part in parts]) for key in parts[0]}, counted[name].shares())
             for name, parts in taken.items()}
 

@@ -101,7 +101,7 @@ def compare(config: RunConfig, policies: Mapping[str, Any], type_: str, rules: S
 
 
 def paths(config: RunConfig, policies: Mapping[str, Any], seed: int, replicas: int, shocks: Mapping[int, Mapping[str, float]] | None = None,
-          watch: Callable[[Batch], None] | None = None) -> Paths:
+          watch: Callable[[Batch], None] | None = None, explore: bool = True) -> Paths:
     """Every measure and mean reward in every period of one episode of fresh replicas.
 
     `shocks` are what is added to draws, {period: {shock: size}}; `watch` is called with the batch after every period, the last of which
@@ -112,7 +112,7 @@ def paths(config: RunConfig, policies: Mapping[str, Any], seed: int, replicas: i
     frames: dict[str, list[np.ndarray]] = {}
     for t in range(batch.economy.periods(batch.p)):
         batch.impulses = {name: (t, size) for name, size in (shocks or {}).get(t, {}).items()}
-        player.play(1, t)
+        player.play(1, t, explore)
         for name, measured in batch.measured.items():
             frames.setdefault(name, []).append(np.array(to_host(measured)))
         for type_ in batch.economy.agents:

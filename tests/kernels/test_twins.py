@@ -154,7 +154,7 @@ def accounts(name, real, backend, periods=10):
 
 @pytest.mark.parametrize(("real", "most"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 @pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=needs_compiler)])
-@pytest.mark.parametrize("name", [name for name in envs.names() if hasattr(envs.load(name).kernel, "INVARIANTS")])
+@pytest.mark.parametrize("name", [name for name in modelled() if hasattr(envs.load(name).kernel, "INVARIANTS")])
 def test_nothing_appears_or_vanishes_in_random_play(name, backend, real, most):
     worst = accounts(name, real, backend)
     assert all(value <= most for value in worst.values()), worst

@@ -157,7 +157,7 @@ def lawful_expansion(p, s, values):
 # -- scripts
 
 def buffer_stock(p, s, a, draws):
-    """Consumers: c / y^p = (1 + chi (m / y^p - b*)) exp(-0.55 (r - r0)), at least 0.35, borrowing what it takes, normal effort."""
+    """Consumers: c / y^p = (1 + chi (m / y^p - b*)) exp(-k (r - r0)), at least 0.35, borrowing what it takes, normal effort."""
     xp = namespace(s)
     wealth = over_income(lambda s: s.deposits - s.loans)(s)
     chi = xp.where(s.impatient == 1, p.wealth_response_impatient, p.wealth_response)

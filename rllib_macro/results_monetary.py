@@ -26,7 +26,7 @@ SHOCKS = {  # what the rows of the table are called: shock, size, quarters in a 
     "markup +2 %": ("cost_push", 0.02, 1),
 }
 SHOWN = ("output", "investment", "unemployment", "inflation_4q", "real_credit")
-SLUMP = ("demand", -0.012, 6)
+SLUMP = ("demand", -0.024, 6)
 BAR_TAYLOR, BAR_CONSTANT = 0.25, 0.15  # what the learned loss should lie below Taylor (1993) on the same steps, and below the best constant
 
 

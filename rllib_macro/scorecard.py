@@ -33,7 +33,7 @@ IMPOSED = {  # moment: whose script, or the environment, puts it there, and how
     "mean ff": ("central_bank", "the rule is centred on r* + pi* = 3.5 %"),
     "ac1 ff": ("central_bank", "the rule gives the last rate a weight of 0.8"),
     "mean u": ("firm", "the wage script closes the gap to u*"),
-    "phillips acc": ("firm", "the wage slope of 0.12 was tuned to it"),
+    "phillips acc": ("firm", "the wage slope was tuned to it"),
     "mean baa-10y": ("bank", "the script adds a fixed spread of 2 points"),
 }
 WEALTH = {"gini": "wealth Gini", "top_10_share": "wealth share of the top 10 %", "top_1_share": "wealth share of the top 1 %",

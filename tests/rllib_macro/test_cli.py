@@ -494,7 +494,7 @@ def test_check_says_what_to_do_and_exits_1_if_something_essential_fails(monkeypa
 
 @pytest.mark.parametrize(
     ("text", "found", "ok"),
-    [("numpy==0.1\n", "numpy {numpy} (tested: 0.1)", False), ("ray[rllib]=={ray}\ntorch=={torch}\n", "2 as tested", True),
+    [("numpy==0.1\n", "numpy {numpy} (tested: 0.1)", False), ("ray[default,rllib]=={ray}\ntorch=={torch}\n", "2 as tested", True),
      ("no_such_library==1.0\n", "no_such_library is missing", False)],
 )
 def test_libraries_are_compared_with_the_tested_ones(tmp_path, text, found, ok):

@@ -72,7 +72,7 @@ def python() -> Finding:
 
 def libraries(file: Path = REQUIREMENTS) -> Finding:
     """Installed libraries against the tested ones. A difference is worth knowing; whether it matters, the tiny run says."""
-    pinned = dict(re.findall(r"^([\w.-]+)(?:\[\w+\])?==([\w.]+)", file.read_text(encoding="utf-8"), re.M)) if file.is_file() else {}
+    pinned = dict(re.findall(r"^([\w.-]+)(?:\[[\w,]+\])?==([\w.]+)", file.read_text(encoding="utf-8"), re.M)) if file.is_file() else {}
     off = {name: (version, has) for name, version in pinned.items() if (has := installed(name)) != version}
     parts = [f"{name} {has} (tested: {version})" if has else f"{name} is missing" for name, (version, has) in off.items()]
     newest = ", ".join(f"{name} {version}" for name, version in list(pinned.items())[:4])

@@ -1,7 +1,8 @@
 """The monetary economy as its agents meet it: who acts, what each sees and chooses, and the scripts that stand in for learning.
 
 Observations are free of scale: money over permanent income, sales or output, rates in quarters of a point, logarithms of ratios, all
-clipped to +-5. Scripts read what policies see, so any subset of types can be scripted while the rest learns.
+clipped to +-5. Scripts read the same State, also some of what drives it (expected inflation, cost and investment shocks, smoothed rates)
+that policies do not see; any subset of types can be scripted while the rest learns.
 """
 from envs.core.choices import grid
 from envs.core.economy import Agent, Economy, Study

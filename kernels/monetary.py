@@ -2,11 +2,10 @@
 
 `step` advances every replica by one quarter, calling its phases in order. Money is created by lending, every payment has a payer and a
 payee, and all of it is int64 micro-units (`core.ledger`). Agents act at once on what they saw at the start of the quarter. A phase reads
-anything and writes only what its docstring names. Everywhere: p Params, s State, a Actions, e Shocks, r Rewards; axes R replica,
-C consumer, F firm, B bank. All rates are per annum; `post_rates` and `settle_*` divide them once. The matrices of accounts and the
-identities that hold in every quarter are in `monetary_books`.
-Sources of the building blocks: Caiani et al. (2016), Assenza, Delli Gatti and Grazzini (2015), Poledna et al. (2023), den Haan, Ramey and
-Watson (2000), Calvo (1983).
+anything and writes only what its docstring names. Everywhere: p Params, s State, a Actions, e Shocks, r Rewards; axes R replica, C
+consumer, F firm, B bank. All rates are per annum; where one is applied to a quarter it is divided by QUARTERS there. The matrices of
+accounts and the identities that hold in every quarter are in `monetary_books`. Sources of the building blocks: Caiani et al. (2016),
+Assenza, Delli Gatti and Grazzini (2015), Poledna et al. (2023), den Haan, Ramey and Watson (2000), Calvo (1983).
 """
 from __future__ import annotations
 
@@ -135,7 +134,7 @@ class Params:
     risk_aversion: float = param(1.0, "relative risk aversion of consumption; 1 is log utility", symbol="sigma", low=0)
     frisch: float = param(0.75, "elasticity of labour supply", symbol="phi", low=0.01)
     disutility: float = param(0.77, "weight of work in utility: full time is optimal at the stationary state", symbol="psi", low=0)
-    search_cost: float = param(0.25, "disutility of normal search, in units of full-time work", low=0)
+    search_cost: float = param(0.25, "time that normal search takes, over full time", low=0)
     # banks
     loan_margin: float = param(0.02, "scripted spread of the loan rate over the policy rate", unit="1/year", source="Baa less ten years")
     deposit_margin: float = param(0.010, "scripted spread of the policy rate over the deposit rate", unit="1/year")
@@ -403,8 +402,8 @@ class Shocks:
 @dataclass(eq=False)
 class Rewards:
     consumer: Array = per("C", unit="utils", doc="utility of consumption less disutility of work and search")
-    firm: Array = per("F", doc="dividends plus change of book equity, over stationary capital")
-    bank: Array = per("B", doc="dividends plus change of capital, over stationary capital")
+    firm: Array = per("F", doc="profit after tax plus debt forgiven less deposits lost, over stationary capital, without revaluation")
+    bank: Array = per("B", doc="profit after tax less write-offs, over stationary capital")
     government: Array = per(doc="mean consumer reward less the cost of a debt away from target")
     central_bank: Array = per(unit="points squared", doc="minus the loss (pi - pi*)^2 + 0.25 gap^2 + 0.1 (change of rate)^2")
 
@@ -688,7 +687,7 @@ def _bank_total(p: Params, consumers: Array, bank: Array, firms: Array, firm_ban
 @kernel("monetary.cu")
 def release_workers(p: Params, s: State, a: Actions, e: Shocks) -> None:
     """Jobs end by themselves, and in excess of desired staff: chance 1 - (1 - s_x)(1 - speed x excess share). Wages are payable in advance,
-    so staff is capped by liquidity. Writes employer, separations, staff wanted (employees), spell."""
+    so staff is capped by liquidity. Writes employer, separations, and employees, which until the match are the staff wanted."""
     xp = namespace(s)
     staff = tally(None, s.employer, p.n_firms)
     mean_ability = xp.where(staff > 0, tally(s.ability, s.employer, p.n_firms) / xp.maximum(staff, 1), 1)
@@ -1063,9 +1062,9 @@ def resolve_banks(p: Params, s: State) -> None:
 
 @kernel("monetary.cu")
 def finance_entrants(p: Params, s: State) -> None:
-    """A firm whose capital has fallen below 5 % of the mean makes room for an entrant with mean prices and wages, for whose capital the
-    owners pay what their deposits allow. Writes entrant, entries, equity_issued, equity_paid, deposits, firm_deposits, price, wage,
-    customers, expected_sales, unit_labor, firm_productivity, smoothed_profit."""
+    """A firm whose capital has fallen below 5 % of the mean, or of the normal if that is less, makes room for an entrant with mean prices
+    and wages, for whose capital the owners pay what their deposits allow. Writes entrant, entries, equity_issued, equity_paid, deposits,
+    firm_deposits, price, wage, customers, expected_sales, unit_labor, firm_productivity, smoothed_profit."""
     xp = namespace(s)
     mean = s.capital.mean(1)[:, None]
     leaves = s.capital < p.entry_size * xp.minimum(mean, s.normal_capital[:, None])
@@ -1114,7 +1113,8 @@ def _borrow_reserves(p: Params, s: State) -> None:
 
 @kernel("monetary.cu")
 def observe(p: Params, s: State) -> None:
-    """Inflation, expectations, output, its gap, permanent incomes, credit and debt: what all know at the start of the next quarter."""
+    """What all know at the start of the next quarter. Writes inflation*, expected_inflation, real_deposit_rate, permanent_income, output,
+    nominal_output, sentiment, trend_output, output_gap, gap_change, mean_wage, wage_growth, debt_ratio, credit, credit_growth."""
     xp = namespace(s)
     level = s.price_level
     s.inflation[...] = QUARTERS * xp.log(level / s.price_1)
@@ -1147,8 +1147,8 @@ def observe(p: Params, s: State) -> None:
 
 @kernel("monetary.cu")
 def reward(p: Params, s: State, a: Actions, r: Rewards) -> None:
-    """Consumers: exp(d) u(c / c*) - psi n^(1 + 1/phi) / (1 + 1/phi); owners: dividends and change of equity; the central bank: minus its
-    quadratic loss in points. Writes all rewards."""
+    """Consumers: exp(d) u(c / c*) - psi n^(1 + 1/phi) / (1 + 1/phi); owners: profit after tax and losses on loans; the central bank: minus
+    its quadratic loss in points. Writes all rewards."""
     xp = namespace(s)
     eaten = xp.maximum(coins(s.spending) / s.price_level[:, None] / s.normal_consumption[:, None], 0.01)
     utility = xp.log(eaten) if p.risk_aversion == 1 else (eaten ** (1 - p.risk_aversion) - 1) / (1 - p.risk_aversion)

@@ -118,10 +118,11 @@ def equilibrium(runs: Sequence[Run]) -> str:
               f"{number(r['ci_low'])} to {number(r['ci_high'])}",
               "" if r["share_of_training_gain"] is None else f"{100 * r['share_of_training_gain']:.2g} %", r["verdict"]] for r in found]
     first = found[0]
+    page = f"docs/results/{'rbc_2022' if run.config.economy == 'rbc' else 'monetary'}.md"
     return "\n".join([
         f"Made by `python -m rllib_macro equilibrium runs/{run.config.name} --iterations {first['iterations']} "
-        f"--seeds {len(first['gains'])}`, then `python -m rllib_macro.results_2022 equilibrium runs/{run.config.name} --into "
-        "docs/results/rbc_2022.md`.", "",
+        f"--seeds {len(first['gains'])} --episodes {first['episodes']}`, then `python -m rllib_macro.results_2022 equilibrium "
+        f"runs/{run.config.name} --into {page}`.", "",
         _table(["deviator", "reward in the training log", "of the profile on fresh seeds", "gain", "95 % interval",
                 "share of what training brought", "verdict"], lines), "",
         f"Iteration {first['checkpoint']}, {first['episodes']} paired episodes for each of {len(first['gains'])} training seeds. "

@@ -39,6 +39,7 @@ from rllib_macro.terminal import (
     console,
     described,
     emit,
+    in_full,
     last,
     must_be_writable,
     option,
@@ -192,6 +193,7 @@ def _resume(path: Path, changes: Sequence[str], as_json: bool, layout: str | Non
     from rllib_macro import train as training
     from rllib_macro.config import from_dict, to_dict
     from rllib_macro.run import Run
+    changes = [in_full(change) for change in changes]
     for change in changes:
         if not change.startswith("stop.iterations="):
             raise Mistake(f"a run goes on with its own settings: only stop.iterations=N may change, got {change!r}; train anew for others")

@@ -254,12 +254,7 @@ def _memory_below(process: psutil.Process) -> int:
 def table(result: Mapping[str, Any]) -> Table:
     """The result for a person: what has a bar above, the rates behind it below."""
     agents = ", ".join(f"{n} {type_}" for type_, n in result["agents"].items())
-    shown = Table(title=f"Speed of {result['economy']} ({agents}; {result['replicas']} replicas)", caption=(
-        f"{result['cpu']}, {result['cores']} cores, load {result['load']}; medians of {result['repetitions']} repetitions "
-        f"in {result['seconds']:.0f} s"))
-    shown.add_column("quantity")
-    for heading in ("measured", "bar", "met"):
-        shown.add_column(heading, justify="right")
+    shown = blank(f"Speed of {result['economy']} ({agents}; {result['replicas']} replicas)", result)
     for name, bar in result["bars"].items():
         sign, met = "≥" if name in AT_LEAST else "≤", {True: "yes", False: "no", None: ""}[result["met"][name]]
         shown.add_row(_words(name), _number(result[name]), f"{sign} {_number(bar)}", met)
@@ -267,6 +262,17 @@ def table(result: Mapping[str, Any]) -> Table:
     for name in result:
         if name.endswith("_per_cpu_second") or name == "ray_rss_gb":
             shown.add_row(_words(name), _number(result[name]), "", "")
+    return shown
+
+
+def blank(title: str, result: Mapping[str, Any]) -> Table:
+    """An empty table of quantities, with what they were measured on below."""
+    shown = Table(title=title,
+                  caption=(f"{result['cpu']}, {result['cores']} cores, load {result['load']}; medians of {result['repetitions']} "
+                                        f"repetitions in {result['seconds']:.0f} s"))
+    shown.add_column("quantity")
+    for heading in ("measured", "bar", "met"):
+        shown.add_column(heading, justify="right")
     return shown
 
 

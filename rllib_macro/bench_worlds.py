@@ -18,7 +18,7 @@ import envs
 from envs.core.batch import Batch
 from kernels.core.arrays import adjust
 from rllib_macro.audit import Auditor
-from rllib_macro.bench import _number, backends, processor, versions
+from rllib_macro.bench import _number, backends, blank, processor, versions
 from rllib_macro.config import check_against, from_dict
 
 SMALL = {"n_consumers": 2000, "n_firms": 200, "n_banks": 4}  # with government and central bank 2,206 agents
@@ -93,13 +93,8 @@ def _interleaved(plays: Mapping[str, Play], repetitions: int) -> dict[str, list[
 
 def table(result: Mapping[str, Any]) -> Table:
     """The result for a person."""
-    shown = Table(title=f"Speed of {result['economy']}: {REPLICAS} x {sum(result['small_agents'].values()):,} agents, "
-                        f"1 x {sum(result['agents'].values()):,}; backend {result['backend']}", caption=(
-        f"{result['cpu']}, {result['cores']} cores, load {result['load']}; medians of {result['repetitions']} repetitions "
-        f"in {result['seconds']:.0f} s"))
-    shown.add_column("quantity")
-    for heading in ("measured", "bar", "met"):
-        shown.add_column(heading, justify="right")
+    shown = blank(f"Speed of {result['economy']}: {REPLICAS} x {sum(result['small_agents'].values()):,} agents, "
+                  f"1 x {sum(result['agents'].values()):,}; backend {result['backend']}", result)
     for name, bar in result["bars"].items():
         shown.add_row(name.replace("_", " "), _number(result[name]), f"{'≥' if name in AT_LEAST else '≤'} {_number(bar)}",
                       "yes" if result["met"][name] else "no")

@@ -144,10 +144,16 @@ def checked(file: Path, settings: Sequence[str]) -> RunConfig:
         return check_against(config, envs.load(config.economy))
 
 
+def in_full(setting: str) -> str:
+    """A setting under its whole key: iterations=200 is stop.iterations=200."""
+    return f"stop.{setting}" if setting.partition("=")[0] == "iterations" else setting
+
+
 def spelled_out(settings: Sequence[str], economy: str) -> list[str]:
-    """Settings in which a Param may stand without `params.`: n_firms=5."""
+    """Settings in which `iterations` stands for `stop.iterations`, and a Param may stand without `params.`: n_firms=5."""
     import envs
     from rllib_macro.config import RunConfig
+    settings = [in_full(setting) for setting in settings]
     keys = RunConfig.model_fields.keys()
     short = [field.name for field in dataclasses.fields(envs.load(economy).kernel.Params) if field.name not in keys]
     for key in {setting.partition("=")[0] for setting in settings} - keys - set(short):

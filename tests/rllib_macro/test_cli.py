@@ -367,6 +367,10 @@ def test_an_unknown_configuration_names_the_nearest(name, near, tmp_path, monkey
     assert mistake("train", name, "--runs", tmp_path).startswith(f"there is no configuration {name}; did you mean {near}")
 
 
+def test_iterations_stands_for_the_key_that_stops_a_run():
+    assert cli.spelled_out(["iterations=200", "n_firms=5", "seed=3"], "rbc") == ["stop.iterations=200", "params.n_firms=5", "seed=3"]
+
+
 def test_a_neighbour_of_an_unknown_file_is_named(file):
     assert mistake("train", file.with_name("smal.yaml")) == f"there is no configuration {file.with_name('smal.yaml')}; did you mean {file}?"
 

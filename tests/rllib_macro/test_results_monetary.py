@@ -1,0 +1,48 @@
+"""Sections of the results page: what a comparison found is told with its intervals and with the bars it meets or misses."""
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from rllib_macro import results_monetary
+from rllib_macro.run import RunError
+
+
+def row(rule, loss, **more):
+    return {"rule": rule, "loss": {"mean": loss, "se": 0.1}, "difference": {"learned": {"mean": loss - 3.0, "low": loss - 3.2,
+                                                                                        "high": loss - 2.8}},
+            **more}
+
+
+def written(tmp_path, *rows):
+    file = tmp_path / "compare.json"
+    file.write_text(json.dumps({"rows": rows}))
+    return file
+
+
+def test_a_bar_is_met_or_missed_by_the_relative_loss(tmp_path):
+    text = results_monetary.central_bank([written(tmp_path, row("learned", 3.0), row("taylor93_steps", 3.75), row("best_constant", 6.0))])
+    assert "Against taylor93_steps the learned policies lose 20 % less (bar: 25 %, missed)." in text
+    assert "Against best_constant the learned policies lose 50 % less (bar: 15 %, met)." in text
+    assert "| best_constant | 6.00 (0.10) | 3.00 (2.80 to 3.20) |" in text
+
+
+def test_what_a_search_found_and_what_was_chosen_are_told(tmp_path):
+    file = written(tmp_path, row("learned", 3.0, chosen={"rate_step": {"-0.0025": 0.25, "0.01": 0.75}}),
+                   row("best_constant", 6.0, found={"rule": "fixed_rate(rate=0.05)"}))
+    text = results_monetary.central_bank([file])
+    assert "`learned` chooses -25 bp 25 %, +100 bp 75 %." in text and "| best_constant: fixed_rate(rate=0.05) |" in text
+
+
+def test_a_comparison_without_a_learned_policy_is_refused(tmp_path):
+    with pytest.raises(RunError, match="has no learned policy; make it with: python -m rllib_macro compare monetary"):
+        results_monetary.central_bank([written(tmp_path, row("taylor93", 4.0))])
+
+
+def test_mistakes_are_one_sentence():
+    import typer
+    app = typer.Typer()
+    app.command()(results_monetary.main)
+    result = CliRunner().invoke(app, ["no_such_section"])
+    assert result.exit_code == 2
+    assert result.output.startswith("error: there is no section 'no_such_section'; choose one of impulses, central_bank, together")

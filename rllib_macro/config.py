@@ -540,7 +540,7 @@ def _show(value: Any) -> str:
 def check_against(config: RunConfig, economy: Any) -> RunConfig:
     """The configuration with a policy for every agent type of `economy`; raises ConfigError where the two do not fit.
 
-    Looks at `economy.kernel.Params`, `economy.agents` and `economy.rules` only.
+    Looks at `economy.kernel.Params`, `economy.defaults`, `economy.agents` and `economy.rules` only.
     """
     _check_params(config.params, economy)
     _check_seen(config.params, economy)
@@ -626,6 +626,6 @@ def _check_policy(kind: str, policy: Policy, params: Mapping[str, Any], economy:
             _require("public feature", name, f"{where}.network.equivariant.sees", public)
         for name in policy.network.equivariant.moves:
             _require("choice", name, f"{where}.network.equivariant.moves", choices)
-    size = agent.count if isinstance(agent.count, int) else params.get(agent.count, getattr(economy.kernel.Params(), agent.count))
+    size = agent.count if isinstance(agent.count, int) else params.get(agent.count, getattr(economy.defaults(), agent.count))
     if policy.agents_per_update is not None and policy.agents_per_update > size:
         raise ConfigError(f"{where}.agents_per_update must be at most {size}, the number of agents, got {policy.agents_per_update}")

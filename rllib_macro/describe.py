@@ -34,7 +34,7 @@ def describe(config: RunConfig, run: bool = True) -> Row:
     """
     economy = envs.load(config.economy)
     constants = {name: value for name, value in config.params.items() if not is_scheduled(value)}
-    p = with_values(economy.kernel.Params(), constants | schedule.plan(config, 0).params)
+    p = with_values(economy.defaults(), constants | schedule.plan(config, 0).params)
     batch = Batch(economy, p, backend="numpy", features=config.features)
     told = {
         "economy": economy.name,
@@ -88,10 +88,12 @@ def _documentation(kernel: ModuleType, name: str) -> str | None:
 
 
 def params(config: RunConfig, p: Any) -> list[Row]:
-    """One row for each of the kernel's Params; `value` is the one at the start, `schedule` how it moves from there, if it does."""
-    rows = []
+    """One row for each of the kernel's Params; `default` is the economy's, `value` the one at the start, `schedule` how it moves, if it
+    does."""
+    rows, defaults = [], envs.load(config.economy).defaults()
     for field in fields(p):
-        row = {"name": field.name, "default": field.default, "value": getattr(p, field.name), "meaning": field.metadata.get("doc", "")}
+        row = {"name": field.name, "default": getattr(defaults, field.name), "value": getattr(p, field.name),
+               "meaning": field.metadata.get("doc", "")}
         row |= {key: field.metadata.get(key, "") for key in ("symbol", "unit", "source")}
         given = config.params.get(field.name)
         rows.append(row | {"schedule": scheduled(given)} if is_scheduled(given) else row)

@@ -49,7 +49,7 @@ class MacroEnv(MultiAgentEnv):
         self.config = dict(config)
         self.config.setdefault("replica", _replica(config))
         self.economy = envs.load(config["economy"])
-        self.params = with_values(self.economy.kernel.Params(), config.get("params") or {})
+        self.params = with_values(self.economy.defaults(), config.get("params") or {})
         self.batch = self._begin(config.get("seed") or 0)
         self.unseen = True  # whether an episode has begun that `reset` has not returned yet
         self.types = {t: [agent_id(t, i) for i in range(n)] for t, n in self.batch.count.items() if t not in self.batch.rules}

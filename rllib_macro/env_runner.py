@@ -43,7 +43,7 @@ SAMPLING, FROZEN, EVALUATION = 10, 11, 12  # purposes of random keys, apart from
 def fixed_params(config: RunConfig) -> Any:
     """The kernel's Params of a run; scheduled ones keep their defaults until `Batch.adjust` sets them."""
     fixed = {name: value for name, value in config.params.items() if not is_scheduled(value)}
-    return adjust(envs.load(config.economy).kernel.Params(), **fixed)
+    return adjust(envs.load(config.economy).defaults(), **fixed)
 
 
 def make_batch(config: RunConfig, size: int | None = None, *, seed: int | None = None, first: int = 0) -> Batch:

@@ -491,7 +491,7 @@ def _setting(run: Run, key: str) -> str:
     for part in key.split("."):
         value = value.get(part, _MISSING) if isinstance(value, Mapping) else _MISSING
     if value is _MISSING and key.startswith("params."):
-        value = getattr(envs.load(run.config.economy).kernel.Params(), key.removeprefix("params."), _MISSING)
+        value = getattr(envs.load(run.config.economy).defaults(), key.removeprefix("params."), _MISSING)
     if value is _MISSING:
         raise RunError(f"{run.path} has no setting {key}; group the runs by one of its configuration, such as params.open_economy")
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -27,8 +27,8 @@ def agent_id(type_: str, number: int) -> str:
 
 
 def spaces(economy: Economy, params: Any = None, features: str = "scaled") -> dict[str, tuple[gym.Space, gym.Space]]:
-    """Observation and action space of every agent type. `params` are the kernel's Params, None for the defaults."""
-    p = params if params is not None else economy.kernel.Params()
+    """Observation and action space of every agent type. `params` are the kernel's Params, None for the economy's defaults."""
+    p = params if params is not None else economy.defaults()
     state = allocate(economy.kernel.State, economy.kernel, p, 1)
     found: dict[str, tuple[gym.Space, gym.Space]] = {}
     for type_, agent in economy.agents.items():

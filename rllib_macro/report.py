@@ -232,10 +232,11 @@ def _deviations(run: Run) -> str:
 
 def _parameters(config: RunConfig) -> str:
     """The Params that are not as the economy declares them."""
-    declared = {f.name: f for f in fields(envs.load(config.economy).kernel.Params)}
+    defaults = envs.load(config.economy).defaults()
+    declared = {f.name: f for f in fields(defaults)}
     lines = []
     for name, given in config.params.items():
-        about, default = declared[name].metadata, declared[name].default
+        about, default = declared[name].metadata, getattr(defaults, name)
         if given != default:
             lines.append([name, about["symbol"], _value(given), _value(default), about["unit"], about["doc"]])
     if not lines:

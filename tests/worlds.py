@@ -30,7 +30,7 @@ def world(name: str, dtype: Any = np.float64, replicas: int = 1, seed: int | Non
     economy = envs.load(name)
     model = economy.kernel
     params = {f.name for f in fields(model.Params)}
-    p = adjust(model.Params(), **{key: value for key, value in values.items() if key in params})
+    p = adjust(economy.defaults(), **{key: value for key, value in values.items() if key in params})
     s, a, e, r = (allocate(cls, model, p, replicas, xp, dtype) for cls in (model.State, model.Actions, model.Shocks, model.Rewards))
     lived = (model.initial_state(p, replicas, np, None, np.float64),) if seed is None else _lived(name, p, replicas, seed)
     for target, source in zip((s, a, e, r), lived):

@@ -18,7 +18,7 @@ from envs.core.snapshots import Bank, warmed_up
 from kernels.core import launch, rng
 from kernels.core.arrays import Array, adjust, allocate, needed, to_host
 
-SHOCKS, STARTS, RANDOM_PLAY, RULES = 1, 2, 3, 4  # purposes: each has its own key, so that none of their draws are related
+WARM_UP, SHOCKS, STARTS, RANDOM_PLAY, RULES = range(5)  # purposes: each has its own key, so that none of their draws are related
 Impulse = tuple[int, float] | tuple[int, float, int]  # first period, what is added to the draw, for how many periods (one if left out)
 
 
@@ -36,7 +36,7 @@ class Batch:
                  features: str = "scaled", real: Any = None, first: int = 0, rules: Mapping[str, str] | None = None,
                  keep_final: bool = False):
         self.economy, self.kernel = economy, economy.kernel
-        self.p = check_params(params if params is not None else economy.kernel.Params())
+        self.p = check_params(params if params is not None else economy.defaults())
         if size < 1:
             raise ValueError(f"replicas must be at least 1, got {size}")
         self.size, self.seed, self.real, self.first, self.features = size, seed, real or np.dtype(economy.real).type, first, features
@@ -234,8 +234,9 @@ class Batch:
         cold = replace(self.economy, warm_up=0, horizon=10**9)
         names = (self.kernel.__name__, tuple(self.economy.agents), self.p, self.seed, self.xp.__name__, self.backend, self.real, periods)
         device = "cpu" if self.xp is np else "cuda"
+        low, high = rng.key(self.seed, WARM_UP)
         return warmed_up(names, needed(self.kernel, self.p, 1, self.real), periods, lambda size: Batch(
-            cold, self.p, size, device=device, backend=self.backend if device == "cpu" else "auto", seed=self.seed, real=self.real,
+            cold, self.p, size, device=device, backend=self.backend if device == "cpu" else "auto", seed=low | high << 32, real=self.real,
             rules=dict.fromkeys(self.economy.agents, "scripted")))
 
     def _require_some(self, type_: str, allowed: np.ndarray) -> None:

@@ -73,6 +73,11 @@ class Economy:
     warm_up: int | str = 0
     study: Study = field(default_factory=Study)
     name: str = ""
+    calibration: Any = None  # Params from which an economy starts, where they are not the defaults of its kernel
+
+    def defaults(self) -> Any:
+        """The Params of the economy where none are given."""
+        return self.kernel.Params() if self.calibration is None else self.calibration
 
     def periods(self, p: Any) -> int:
         """Length of an episode."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -54,8 +55,10 @@ def needed(model: ModuleType, p: Any, replicas: int, real: Any = np.float32) -> 
 
 
 def namespace(thing: Any) -> ModuleType:
-    """The array module that `thing`, an array or a dataclass of arrays, belongs to: numpy, or cupy if it lives on a GPU."""
+    """The array module that `thing`, an array or a dataclass of arrays, belongs to: numpy, cupy if it lives on a GPU, torch for tensors."""
     first = thing if hasattr(thing, "shape") else next(iter(vars(thing).values()), None)
+    if hasattr(first, "requires_grad"):
+        return sys.modules["torch"]
     if on_device(first):
         import cupy
         return cupy

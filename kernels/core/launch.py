@@ -168,7 +168,7 @@ def _struct_text(cls: type, letter: str, p: Any, axes: dict[str, int]) -> str:
         numbers = []
         for f in dataclasses.fields(cls):
             value = getattr(p, f.name)
-            numbers.append(f"{'i32' if _whole(f) else 'real'} {f.name}{f'[{len(value)}]' if isinstance(value, tuple) else ''};")
+            numbers.append(f"{'i32' if _whole(f) else 'real'} {f.name}{f'[{len(value) or 1}]' if isinstance(value, tuple) else ''};")
         return f"struct {cls.__name__} {{ {' '.join(numbers)} }};"
     fields = dataclasses.fields(cls)
     members = " ".join(f"{C_TYPE[f.metadata['dtype']]} *{f.name};" for f in fields) or "u8 nothing;"
@@ -232,8 +232,9 @@ def _pack_params(p: Any, real: np.dtype) -> np.ndarray:
     members: list[tuple] = []
     for f in dataclasses.fields(p):
         kind, value = np.dtype("i4") if _whole(f) else real, getattr(p, f.name)
-        members.append((f.name, kind, (len(value),)) if isinstance(value, tuple) else (f.name, kind))
-    return np.array(tuple(vars(p).values()), np.dtype(members, align=True))
+        members.append((f.name, kind, (len(value) or 1,)) if isinstance(value, tuple) else (f.name, kind))
+    values = (value if value != () else (0,) for value in vars(p).values())  # C has no arrays of no length
+    return np.array(tuple(values), np.dtype(members, align=True))
 
 
 def _check(model: ModuleType, p: Any, arg: Any, real: np.dtype, replicas: int, device: bool) -> None:

@@ -21,7 +21,7 @@ def economy(name, periods=PERIODS):
 
 
 def params(name):
-    p = envs.load(name).kernel.Params()
+    p = envs.load(name).defaults()
     return dataclasses.replace(p, **{key: n for key, n in SIZES.items() if hasattr(p, key)})
 
 

@@ -37,6 +37,7 @@ def choice(*names: str) -> SimpleNamespace:
 MARKET = (SimpleNamespace(name="price", kind="public"), SimpleNamespace(name="budget", kind="own"))
 ECONOMY = SimpleNamespace(
     kernel=SimpleNamespace(Params=Params),
+    defaults=Params,
     agents={
         "consumer": SimpleNamespace(count=100, sees=MARKET, chooses=(choice("demand"), choice("hours"))),
         "firm": SimpleNamespace(count="n_firms", sees=MARKET, chooses=(choice("price", "wage"),)),

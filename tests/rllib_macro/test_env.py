@@ -35,7 +35,7 @@ WORLDS = [
 def batch(config, size=1, **more):
     economy = envs.load(config["economy"])
     given = {key: config[key] for key in ("backend", "features", "rules") if key in config}
-    world = Batch(economy, with_values(economy.kernel.Params(), config.get("params", {})), size, **given, **more)
+    world = Batch(economy, with_values(economy.defaults(), config.get("params", {})), size, **given, **more)
     world.adjust(windows=config.get("windows"))
     return world
 

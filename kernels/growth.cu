@@ -4,12 +4,11 @@ constexpr bool RATE_MOVES = sizeof(Params::depreciation_transition) == sizeof(re
 
 DEVICE real utility(const Params &p, real c) { return p.crra == 1 ? log(c) : pow(c, 1 - p.crra) / (1 - p.crra); }
 
-// Log productivity and the steady state of the levels that were drawn.
-DEVICE void note_levels(const Params &p, const State &s) {
+// The steady state of the rate that was drawn.
+DEVICE void note_rate(const Params &p, const State &s) {
   const real d = *s.depreciation;
   const real stay = p.log_linear ? p.alpha * p.beta * d / (1 - p.beta * (1 - d)) : p.alpha / (1 / p.beta - 1 + d);
   const real k = pow(stay, 1 / (1 - p.alpha));
-  *s.tfp = log(p.productivity[*s.productivity]);
   *s.steady_capital = k;
   *s.steady_consumption = pow(k, p.alpha) - (p.log_linear ? k : d * k);
 }
@@ -52,9 +51,10 @@ DEVICE void move(const Params &p, const State &s, const Shocks &e) {
       for (int j = 1; j < M; ++j)
         if (fabs(*s.depreciation - p.depreciation[j]) < fabs(*s.depreciation - p.depreciation[rate])) rate = j;
       *s.depreciation = p.depreciation[drawn<M>(p.depreciation_transition + rate * M, *e.depreciation)];
+      note_rate(p, s);
     }
     *s.productivity = drawn<Z>(p.transition + *s.productivity * Z, *e.productivity);
-    note_levels(p, s);
+    *s.tfp = log(p.productivity[*s.productivity]);
   }
   BARRIER();
 }

@@ -7,6 +7,7 @@ Sampson (1991); Aldrich, Fernandez-Villaverde, Gallant and Rubio-Ramirez (2011);
 """
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -425,8 +426,9 @@ def move(p: Params, s: State, e: Shocks) -> None:
     if p.depreciation_transition:
         rate = _drawn(p.depreciation_transition, len(p.depreciation), depreciation_index(p, s.depreciation), e.depreciation)
         s.depreciation[...] = _among(p.depreciation, rate, s.depreciation)
+        s.steady_capital[...], s.steady_consumption[...] = steady_state(p, s.depreciation), steady_consumption(p, s.depreciation)
     s.productivity[...] = _drawn(p.transition, len(p.productivity), s.productivity, e.productivity)
-    _note_levels(p, s)
+    s.tfp[...] = _among([math.log(level) for level in p.productivity], s.productivity, s.tfp)
 
 
 def _drawn(rows: Sequence[float], n: int, today: Array, u: Array) -> Array:

@@ -8,8 +8,6 @@ replace the text between the comments `<!-- smoke: begin -->` and `<!-- smoke: e
 """
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +20,7 @@ from scipy import stats
 import envs
 from rllib_macro import plots
 from rllib_macro.run import Run, RunError
+from rllib_macro.sections import replace
 
 # The learning smoke test of the released program (its sweep settings, 8 replicas, one run on a CPU): only consumers learn.
 PUBLISHED: dict[str, tuple[str, dict[int, float], str]] = {
@@ -181,18 +180,6 @@ def main(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(text if into is None else str(into))
-
-
-def replace(file: Path, section: str, text: str) -> None:
-    """Put a section between its comments; RunError if the file does not have them."""
-    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
-    before = file.read_text(encoding="utf-8")
-    after, found = re.subn(rf"(?s){re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{text}\n{end}", before)
-    if found != 1:
-        raise RunError(f"{file} must have the lines {begin} and {end} once; write them where the table belongs")
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(after, encoding="utf-8")
-    os.replace(partial, file)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ import typer
 
 import envs
 from rllib_macro import evaluate, experiments, plots
-from rllib_macro.results_2022 import _table, replace
+from rllib_macro.results_2022 import _table
 from rllib_macro.run import Run, RunError
+from rllib_macro.sections import replace
 from rllib_macro.terminal import number, runs_in
 
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -28,8 +28,23 @@ def imports(source: str, file: Path) -> set[str]:
     return names
 
 
+def borrowed() -> dict[str, str]:
+    """{economy: kernel} of the economies that have no kernel of their own name, but import one of another: a calibration of that model."""
+    own, found = {file.stem for file in (ROOT / "kernels").glob("*.py")}, {}
+    for file in (ROOT / "envs").glob("*.py"):
+        names = imports(file.read_text(encoding="utf-8"), file.relative_to(ROOT))
+        taken = {name.split(".")[1] for name in names if name.startswith("kernels.")} - {"core"}
+        if file.stem not in own and len(taken) == 1:
+            found[file.stem] = taken.pop()
+    return found
+
+
+BORROWED = borrowed()
+
+
 def family(name: str, economies: set[str] = ECONOMIES) -> str:
-    """The economy that a file belongs to: monetary_books and monetary_residual belong to monetary."""
+    """The economy that a file belongs to: monetary_books and monetary_residual belong to monetary, aiyagari to incomplete_markets."""
+    name = BORROWED.get(name, name)
     return min((base for base in economies | {name} if name == base or name.startswith(f"{base}_")), key=len)
 
 

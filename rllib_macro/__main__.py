@@ -19,6 +19,7 @@ from rllib_macro import (  # noqa: F401 - their verbs register themselves
     verbs_audit,
     verbs_experiments,
     verbs_scorecard,
+    verbs_solve,
     verbs_sweep,
 )
 from rllib_macro.terminal import (
@@ -343,10 +344,22 @@ def bench(
     params: Annotated[list[str] | None, argument("KEY=VALUE", "Params, such as n_firms=5.")] = None,
     replicas: Annotated[int | None, option("N", "Copies of the economy (default: 128, or 32 for a quick look).", min=1)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A rough look in half a minute instead of three to five minutes.")] = False,
+    only: Annotated[str | None, option("GOAL,...", "growth: only these goals, such as G1,G7.")] = None,
+    against: Annotated[Path | None, option("BINARY", "growth: a compiled program that solves jesusfv, as the opponent.")] = None,
+    into: Annotated[Path | None, option("FILE", "growth: a Markdown page whose table is replaced; figures go beside it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure speed: against stock RLlib and a bare PyTorch loop with the same arithmetic, interleaved in one run, or, of an economy with
-    books, of whole periods small and large and with the audit on."""
+    books, of whole periods small and large and with the audit on. `bench growth` holds every solver against the truth, for up to an hour.
+    """
+    if economy == "growth":
+        from rllib_macro.verbs_solve import bench_growth
+        return bench_growth(params or [], quick, only, against, into, as_json)
+    if only or against or into:
+        raise Mistake("--only, --against and --into are for bench growth; leave them out")
+    if economy == "gather_trade_build":
+        from rllib_macro import bench_gather_trade_build
+        return bench_gather_trade_build.command(params or [], replicas, quick, as_json)
     import envs
     from rllib_macro.config import check_against, from_dict
     with asked():

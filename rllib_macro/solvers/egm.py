@@ -305,25 +305,17 @@ def _padded(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([first, row[..., :-1]], -1), np.concatenate([row[..., 1:], last], -1)
 
 
-@dataclass(frozen=True)
-class Reference(Policy):
-    """A policy that can be called like its share."""
-
-    def __call__(self, k: np.ndarray, z: np.ndarray, d: np.ndarray) -> np.ndarray:
-        return self.share(k, z, d)
-
-
 @lru_cache(maxsize=32)
-def reference(p: Params) -> Reference:
+def reference(p: Params) -> Policy:
     """The policy to measure others by: the closed form if one is known, else this method with so many nodes, at every rate of
     `diagnostics.rates`, that the largest Euler error in the box is below 10^-8.5 (checked)."""
     known = growth.closed_form(p)
     if known is not None:
-        return Reference(p, "closed form", known.share, known.value)
+        return Policy(p, "closed form", known.share, known.value)
     rates = None if p.depreciation_transition else tuple(diagnostics.rates(p))
     found = solve(p, nodes=REFERENCE_NODES, rates=rates, tolerance=1e-12)
     worst = diagnostics.euler_errors(p, found.share).max
     if not worst <= REFERENCE_ERROR:
         raise ValueError(f"the reference policy reaches Euler errors of 10^{worst:.1f} only, not of 10^{REFERENCE_ERROR}; "
                          "choose parameters nearer to the calibrations, or compare Euler errors alone")
-    return Reference(p, "reference", found.share, found.value, found.seconds, {**found.facts, "log10_max_euler_error_box": worst})
+    return Policy(p, "reference", found.share, found.value, found.seconds, {**found.facts, "log10_max_euler_error_box": worst})

@@ -105,8 +105,6 @@ def test_every_model_has_a_reference_at_every_rate(make):
     reference = egm.reference(p)
     assert egm.reference(p) is reference and isinstance(reference, Policy)
     assert diagnostics.euler_errors(p, reference.share).max < -10
-    at = diagnostics.states(p, "box")
-    assert (reference(at.k, at.z, at.d) == at.of(reference.share)).all()
 
 
 def test_between_rates_the_policy_is_as_good_as_at_them():

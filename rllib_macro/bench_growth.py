@@ -1,0 +1,95 @@
+"""How close the solvers of the growth models come to the truth, and how fast: runs the goals, tells which are met."""
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from envs.core.economy import unknown
+from kernels import incomplete_markets
+from rllib_macro import goals_growth
+from rllib_macro.bench import processor, versions
+from rllib_macro.goals_growth import ELSEWHERE, GOALS, Goal, Options
+from rllib_macro.solve import method
+
+SECTION, AIYAGARI = "bench", "aiyagari"
+
+
+def bench(*, quick: bool = False, only: Sequence[str] = (), against: str | None = None,
+          watch: Callable[[str, list[dict[str, Any]]], None] = lambda id, rows: None) -> dict[str, Any]:
+    """Every goal, or those of `only`, or with `quick` those that take seconds: {"goals": [...], "met": {id: bool}, ...}.
+
+    Up to an hour; `quick` up to three minutes. ValueError names the nearest goal.
+    """
+    known = {goal.id: goal for goal in GOALS}
+    if strangers := [id for id in only if id not in known]:
+        raise unknown("goal", strangers[0], "bench growth", known)
+    options, began = Options(against, quick), time.perf_counter()
+    chosen = [goal for goal in GOALS if (goal.id in only if only else goal.quick or not quick)]
+    rows: list[dict[str, Any]] = []
+    for goal in chosen:
+        rows += (new := list(_rows(goal, options)))
+        watch(goal.id, new)
+    left = {id: ELSEWHERE.get(id, "takes minutes: leave out --quick") for id in (*ELSEWHERE, *known) if id not in {g.id for g in chosen}}
+    met = {goal.id: all(row["met"] for row in rows if row["id"] == goal.id) for goal in chosen}
+    return {"economy": "growth", "goals": rows, "met": met, "not_measured": {} if only else left,
+            "opponent": against or "port of the published C++ program, -O3", "quick": quick, "cpu": processor(), "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 2), "versions": versions(), "frontier": goals_growth.paths(),
+            "seconds": round(time.perf_counter() - began, 1)}
+
+
+def _rows(goal: Goal, options: Options) -> Iterable[dict[str, Any]]:
+    began = time.process_time()
+    values = goal.measure(options)
+    spent = round(time.process_time() - began, 1)
+    for part in goal.parts:
+        if part.name in values:
+            value = values[part.name]
+            yield {"id": goal.id, "part": part.name, "definition": goal.definition, "value": value, "sense": part.sense,
+                   "pass": part.passes, "stretch": part.stretch, "met": part.holds(value, part.passes),
+                   "stretch_met": None if part.stretch is None else part.holds(value, part.stretch), "cpu_seconds": spent}
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The result for a person."""
+    shown = Table(title=f"Growth models against the truth: {result['cpu']}, {result['seconds']:.0f} s", title_justify="left")
+    for column in ("goal", "part", "value", "bar", "met", "stretch", "met"):
+        shown.add_column(column, justify="right" if column in ("value", "bar", "stretch") else "left")
+    for row in result["goals"]:
+        shown.add_row(*cells(row))
+    for id, why in result["not_measured"].items():
+        shown.add_row(id, f"not measured: {why}", *[""] * 5)
+    return shown
+
+
+def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line of the table."""
+    stretch = ("", "") if row["stretch"] is None else (f"{row['sense']} {row['stretch']:g}", "yes" if row["stretch_met"] else "no")
+    return row["id"], row["part"], f"{row['value']:.4g}", f"{row['sense']} {row['pass']:g}", "yes" if row["met"] else "no", *stretch
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The result for a page: what each goal measures, and its numbers."""
+    lines = ["| goal | what | part | value | bar | met | stretch | met |", "|---|---|---|---:|---:|---|---:|---|"]
+    seen = set()
+    for row in result["goals"]:
+        id, *others = cells(row)
+        lines.append(f"| {' | '.join((id, '' if id in seen else row['definition'], *others))} |")
+        seen.add(id)
+    lines += [f"| {id} | not measured: {why} | | | | | | |" for id, why in result["not_measured"].items()]
+    machine = f"{result['cpu']}, {result['cores']} cores, load {result['load']}"
+    return "\n".join((*lines, "", f"{machine}; opponent: {result['opponent']}; {result['seconds']:.0f} s in all."))
+
+
+def aiyagari() -> str:
+    """Interest, capital and inequality in the economy of Aiyagari (1994) for five attitudes to risk, as Markdown."""
+    lines = ["| risk aversion | interest, percent | capital | saving rate, percent | Gini of wealth | CPU seconds |", "|" + "---:|" * 6]
+    for crra in range(1, 6):
+        policy = method("aiyagari")(incomplete_markets.aiyagari(crra=float(crra)))
+        of = policy.facts
+        lines.append(f"| {crra} | {100 * of['r']:.3f} | {of['capital']:.3f} | {100 * of['saving_rate']:.2f} | {of['gini']:.3f} | "
+                     f"{policy.seconds:.1f} |")
+    return "\n".join(lines)

@@ -13,7 +13,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 import envs
 from envs.core.batch import Batch, with_values
-from envs.core.choices import Product
+from envs.core.choices import Masked, Product
 from envs.core.economy import unknown
 from rllib_macro.policies import agent_id, spaces
 
@@ -36,7 +36,8 @@ class MacroEnv(MultiAgentEnv):
       rules     {"government": "fixed(income_tax=0.3)"}; types that follow a rule are not agents of the environment
       backend   auto (default), numpy or native
       illegal   what becomes of a choice that a window or the state forbids, since stock policies know no masks:
-                clip (default) takes the nearest legal level instead, error raises ValueError
+                clip (default) takes the nearest legal level instead, or does nothing where options have no order; error raises
+                ValueError
 
     Rewards are in the economy's units, unscaled. A finite economy terminates at its horizon, an endless one is truncated; either way the
     observation returned with the last reward is the true final one. `reset(seed=...)` begins that seed's world anew; `reset()` begins the
@@ -194,6 +195,10 @@ def _replica(config: Any) -> int:
 
 
 def _places(choice: Any, head: Any) -> np.ndarray:
+    if isinstance(choice, Masked):  # options that have no order: the nearest to each is option 0, doing nothing
+        places = np.eye(head.options, dtype=np.int64)
+        places[0] = 0
+        return places
     sizes = [factor.n for factor in choice.factors] if isinstance(choice, Product) else [head.options]
     return np.stack([axis.ravel() for axis in np.indices(sizes)], -1)
 

@@ -358,4 +358,12 @@ def _summands(p: rbc.Params, before: Arrays, actions: Arrays, after: Arrays) -> 
     }
 
 
-FORMATS = (Format("rbc steps", lambda arrays: bool(rbc_configurations(arrays)), _play_rbc),)
+def _play_gather_trade_build(where: str, arrays: Arrays, player: Player) -> Iterator[Deviation]:
+    from rllib_macro import replay_gather_trade_build
+    return replay_gather_trade_build.play(where, arrays, player)
+
+
+FORMATS = (
+    Format("rbc steps", lambda arrays: bool(rbc_configurations(arrays)), _play_rbc),
+    Format("gather-trade-build episode", {"act/agents", "act/planner", "s/inv", "rew"}.issubset, _play_gather_trade_build),
+)

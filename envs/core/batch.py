@@ -88,7 +88,10 @@ class Batch:
         """Start a new episode in all replicas, or in those where the mask (B,) is true."""
         mask: Any = ... if where is None else self.xp.asarray(where)
         self.resets[mask] += 1
-        start = self._start()
+        with self._playing():
+            start = self._start()
+            if hasattr(self.kernel, "inherit"):  # what outlives an episode
+                self.kernel.inherit(self.p, self.s, start)
         for f in fields(start):
             getattr(self.s, f.name)[mask] = getattr(start, f.name)[mask]
         self.age[... if where is None else where] = 0
@@ -130,7 +133,7 @@ class Batch:
         for type_ in self.economy.agents:
             self.decide(type_, choices.get(type_))
         posted = {name: self.xp.array(measure(self.s)) for name, measure in self.economy.measures.items() if isinstance(measure, Posted)}
-        with launch.use(self.backend) if self.xp is np else contextlib.nullcontext():
+        with self._playing():
             self.kernel.draw_shocks(self.p, self.s, self.e, self.draws(SHOCKS))
             self._add_impulses()
             before = self._remember() if self.watch else None
@@ -148,6 +151,10 @@ class Batch:
             self.final = {t: self.observe(t) for t in self.economy.agents} if self.keep_final else None
             self.reset(done if not done.all() else None)
         return rewards, done
+
+    def _playing(self) -> contextlib.AbstractContextManager:
+        """Within the block kernels run on this batch's backend."""
+        return launch.use(self.backend) if self.xp is np else contextlib.nullcontext()
 
     def _add_impulses(self) -> None:
         """Shift the draws of the periods that have an impulse."""

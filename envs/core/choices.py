@@ -5,7 +5,7 @@ A choice has one head or several; a head is `categorical` over options or an `in
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -132,6 +132,36 @@ class Pick:
 
 
 @dataclass(frozen=True)
+class Masked:
+    """Options that stand for themselves, one head for each size that `sizes` makes of Params; the State field `mask` holds 1 for every
+    option of all heads that is legal now, one row for each agent."""
+
+    name: str
+    sizes: Callable[[Any], Sequence[int]]
+    mask: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def heads(self, p: Any) -> list[Head]:
+        return [Head(self.name, n) for n in self.sizes(p)]
+
+    def violations(self, p: Any, windows: Mapping[str, Window]) -> np.ndarray:
+        return np.concatenate([_outside(np.arange(n, dtype=np.float32), windows.get(self.name)) for n in self.sizes(p)])
+
+    def legal(self, p: Any, s: Any) -> Array | None:
+        mask = getattr(s, self.mask)
+        return mask.reshape(len(mask), -1, sum(self.sizes(p))).view(bool)
+
+    def write(self, p: Any, chosen: Array, a: Any, windows: Mapping[str, Window]) -> None:
+        _fill(a, self.name, chosen)
+
+    def options(self, p: Any) -> str:
+        return ", ".join(f"0 .. {n - 1}" for n in self.sizes(p))
+
+
+@dataclass(frozen=True)
 class Interval:
     """A continuous value low + share (high - low), share in [0, 1] from a Beta distribution; a window narrows the bounds."""
 
@@ -231,6 +261,11 @@ def residual(name: str, values: tuple[float, ...]) -> Levels:
 def pick(name: str, among: str) -> Pick:
     """One member of an axis whose length is the Param `among`."""
     return Pick(name, among)
+
+
+def masked(name: str, sizes: Callable[[Any], Sequence[int]], mask: str) -> Masked:
+    """Option numbers of heads with these sizes, a function of Params, among those that the State field `mask` permits."""
+    return Masked(name, sizes, mask)
 
 
 def interval(name: str, low: Number = 0.0, high: Number = 1.0) -> Interval:

@@ -5,7 +5,7 @@ so marked become ten saw-tooth fractions (x mod 10^k) / 10^k, k = 1..10, and the
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ class Feature:
     views: tuple[str, ...] = VIEWS
     when: str | None = None  # a Param that must not be zero for the feature to be there
     of: Callable[[Any], Array] | None = None  # State -> values, where it is no field of State
+    labels: Callable[[Any], Sequence[str]] | None = None  # Params -> a name for each column, where they differ in kind
 
     def values(self, state: Any) -> Array:
         """What is seen, before scale and transform."""
@@ -38,17 +39,19 @@ class Feature:
 
 
 def public(name: str, *, scale: Scale = 1.0, transform: str = "linear", digits: bool = False, views: tuple[str, ...] = VIEWS,
-           when: str | None = None, of: Callable[[Any], Array] | None = None) -> Feature:
+           when: str | None = None, of: Callable[[Any], Array] | None = None,
+           labels: Callable[[Any], Sequence[str]] | None = None) -> Feature:
     """A State field of shape (B,) or (B, k), or what `of` makes of the State, the same for every agent: 1 or k columns. `when` names a
-    Param: if it is 0, none of them."""
-    return Feature(name, "public", scale, transform, digits, views, when, of)
+    Param: if it is 0, none of them. `labels` names the columns."""
+    return Feature(name, "public", scale, transform, digits, views, when, of, labels)
 
 
 def own(name: str, *, scale: Scale = 1.0, transform: str = "linear", digits: bool = False, views: tuple[str, ...] = VIEWS,
-        of: Callable[[Any], Array] | None = None) -> Feature:
+        when: str | None = None, of: Callable[[Any], Array] | None = None,
+        labels: Callable[[Any], Sequence[str]] | None = None) -> Feature:
     """A State field of shape (B, agents) or (B, agents, k), or what `of` makes of the State; each agent sees its own row: 1 or k
-    columns."""
-    return Feature(name, "own", scale, transform, digits, views, None, of)
+    columns. `when` and `labels` as in `public`."""
+    return Feature(name, "own", scale, transform, digits, views, when, of, labels)
 
 
 def identity(*, views: tuple[str, ...] = VIEWS) -> Feature:
@@ -102,6 +105,8 @@ class Layout:
             scale = 1.0
         if feature.kind == "identity":
             labels = [f"is_{i}" for i in range(self.count)]
+        elif feature.labels:
+            labels = list(feature.labels(p))
         else:
             own_axes = 2 if feature.kind == "own" else 1
             members = feature.values(state).shape[own_axes:]

@@ -22,11 +22,11 @@ def param(default: Any, doc: str, *, symbol: str = "", unit: str = "", source: s
 
 
 def per(*axes: str, doc: str, unit: str = "", dtype: str = "real") -> Any:
-    """An array field of shape (replica, *axes); `axes` are letters of the module's AXES, dtype is real, i32, i64 or u8."""
+    """An array field of shape (replica, *axes); `axes` are letters of the module's AXES, dtype is real, f32, i16, i32, i64 or u8."""
     return dataclasses.field(metadata={"axes": axes, "doc": doc, "unit": unit, "dtype": dtype})
 
 
-DTYPES = {"i32": np.int32, "i64": np.int64, "u8": np.uint8}
+DTYPES = {"i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "f32": np.float32}
 
 
 def sizes(model: ModuleType, p: Any) -> dict[str, int]:

@@ -32,7 +32,7 @@ from kernels.core.arrays import DTYPES, on_device, shape, sizes
 
 HERE = Path(__file__).parent
 REAL = {np.dtype("f4"): "float", np.dtype("f8"): "double"}
-C_TYPE = {"i32": "i32", "i64": "i64", "u8": "u8", "real": "real"}
+C_TYPE = {"i16": "short", "i32": "i32", "i64": "i64", "u8": "u8", "f32": "float", "real": "real"}
 CLASSES = {"p": "Params", "s": "State", "a": "Actions", "e": "Shocks", "r": "Rewards"}
 LANES = 128  # threads of one block on a GPU
 NVRTC = ("-std=c++17", "-fmad=false")  # no fused multiply-add: + - * / sqrt round as they do on a CPU
@@ -113,6 +113,12 @@ def _arrays(args: tuple) -> Iterator[Any]:
     return (value for arg in args for value in vars(arg).values() if getattr(value, "ndim", 0))
 
 
+@functools.lru_cache(maxsize=256)
+def _reals(cls: Any) -> tuple[str, ...]:
+    """Fields of working precision."""
+    return tuple(f.name for f in dataclasses.fields(cls) if f.metadata.get("dtype") == "real")
+
+
 def _first_array(args: tuple) -> Any:
     return next(_arrays(args))
 
@@ -123,7 +129,8 @@ def _replicas(args: tuple) -> int:
 
 def _key(kernel: Kernel, args: tuple) -> tuple[_Sizes, np.dtype]:
     """What a compilation depends on: the parameters' sizes and the working precision."""
-    real = {array.dtype for array in _arrays(args) if array.dtype.kind == "f"}
+    real = {array.dtype for arg in args for name in _reals(type(arg))  # type: ignore[arg-type]
+            if (array := getattr(arg, name)).dtype.kind == "f"}
     if len(real) != 1 or not real <= REAL.keys():
         raise TypeError(f"{kernel.name}: use float32 or float64 throughout, got {sorted(map(str, real))}")
     p = args[kernel.arguments.index("p")] if "p" in kernel.arguments else None
@@ -233,7 +240,7 @@ def _pack_params(p: Any, real: np.dtype) -> np.ndarray:
     for f in dataclasses.fields(p):
         kind, value = np.dtype("i4") if _whole(f) else real, getattr(p, f.name)
         members.append((f.name, kind, (len(value) or 1,)) if isinstance(value, tuple) else (f.name, kind))
-    values = (value if value != () else (0,) for value in vars(p).values())  # C has no arrays of no length
+    values = ((0,) if isinstance(value, tuple) and not value else value for value in vars(p).values())  # C has no arrays of no length
     return np.array(tuple(values), np.dtype(members, align=True))
 
 

@@ -130,7 +130,8 @@ def test_windows_exclude_what_lies_outside_and_random_play_keeps_to_them(name):
     windows = windows_over_half(world)
     world.adjust(windows=windows)
     world.step({})
-    assert windows or all(getattr(choice, "residual", False) for agent in world.economy.agents.values() for choice in agent.chooses)
+    chosen = [choice for agent in world.economy.agents.values() for choice in agent.chooses]
+    assert windows or all(getattr(choice, "residual", False) or hasattr(choice, "mask") for choice in chosen)
     for key, (low, high) in windows.items():
         chosen = getattr(world.a, key.split(".")[1])
         assert (chosen >= low - 1e-5 * abs(low)).all() and (chosen <= high + 1e-5 * abs(high)).all(), key

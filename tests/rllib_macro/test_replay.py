@@ -188,7 +188,7 @@ def test_objects_are_never_unpickled(trace, tmp_path):
 
 def test_another_format_is_refused_with_the_keys_it_has(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(1), b=np.zeros(1))
-    refused(tmp_path / "other.npz", r"none of the known formats \(rbc steps\); its keys are a, b$")
+    refused(tmp_path / "other.npz", r"none of the known formats \(rbc steps, gather-trade-build episode\); its keys are a, b$")
 
 
 def test_a_file_that_is_not_a_zip_of_arrays_is_refused(tmp_path):

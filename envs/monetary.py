@@ -1,8 +1,8 @@
 """The monetary economy as its agents meet it: who acts, what each sees and chooses, and the scripts that stand in for learning.
 
 Observations are free of scale: money over permanent income, sales or output, rates in quarters of a point, logarithms of ratios, all
-clipped to +-5. Scripts read the same State, also some of what drives it (expected inflation, cost and investment shocks, smoothed rates)
-that policies do not see; any subset of types can be scripted while the rest learns.
+clipped to +-5. Policies see every field of State that the script of their type reads; any subset of types can be scripted while the rest
+learns.
 """
 from envs.core.choices import grid
 from envs.core.economy import Agent, Economy, Study
@@ -19,9 +19,9 @@ TINY = 1e-9
 
 # -- what is seen
 
-def known(name, of=None, scale=1.0):
-    """Something everybody knows, clipped."""
-    return public(name, of=lambda s: scale * (of(s) if of else getattr(s, name)), transform="clip")
+def known(name, of=None, scale=1.0, normal=0.0):
+    """Something everybody knows, as a distance from what is normal, clipped."""
+    return public(name, of=lambda s: scale * ((of(s) if of else getattr(s, name)) - normal), transform="clip")
 
 
 def private(name, of=None, scale=1.0):
@@ -60,6 +60,11 @@ def tightness(s):
     return log_ratio(s.vacancies + 1e-3, s.unemployment + 1e-3)
 
 
+def over_output(money):
+    """Money over output of a quarter."""
+    return lambda s: coins(money(s)) / (s.output * s.price_level + TINY)
+
+
 def deficit(s):
     """Public deficit over output: what the treasury paid less what it received, a flow of the last quarter."""
     received = s.income_taxes.sum(1) + s.firm_tax.sum(1) + s.bank_tax.sum(1) + s.advance_interest.sum(1)
@@ -87,9 +92,10 @@ COMMON = (
 # -- what the state permits
 
 def affordable(p, s, values):
-    """Spending that deposits, the credit line and a quarter's income can pay; the least is always there."""
-    line = (s.excluded == 0) * p.credit_line * QUARTERS
-    funds = over_income(lambda s: s.deposits - s.loans)(s) + line + 1
+    """Spending that deposits, what is left of the credit line and a quarter's income can pay; the least is always there."""
+    xp = namespace(s)
+    line = xp.maximum(p.credit_line * QUARTERS - over_income(lambda s: s.loans)(s), 0)
+    funds = over_income(lambda s: s.deposits)(s) + xp.where(s.excluded == 0, line, 0) + 1
     return (values <= funds[:, :, None]) | (values == values[0])
 
 
@@ -103,16 +109,22 @@ def repriceable(p, s, values):
     return (values == 0) | (s.can_reprice == 1)[:, :, None]
 
 
+def liquidity(s):
+    """What a firm can pay in advance: deposits, and what the leverage limit of its bank still lends; coins (R, F)."""
+    xp = namespace(s)
+    limit = xp.take_along_axis(s.leverage_cap, s.firm_bank.astype(xp.int64), 1)
+    return coins(s.firm_deposits) + xp.maximum(limit * coins(s.capital_value + s.inventory_cost) - coins(s.firm_loans), 0)
+
+
 def payable_staff(p, s, values):
-    """Staff grows only where liquidity pays it in advance."""
-    per_head = s.wage * s.labor / (s.employees + TINY)
-    return (values <= 0) | (coins(s.firm_deposits) > (1 + values[-1]) * 0.5 * per_head * s.employees)[:, :, None]
+    """Staff grows only as far as liquidity pays its wages in advance."""
+    return (values <= 0) | ((1 + values) * (s.wage * s.labor)[:, :, None] <= liquidity(s)[:, :, None])
 
 
 def payable_capital(p, s, values):
-    """Investment stays within deposits and what the leverage limit still lends."""
-    room = s.firm_deposits + s.leverage_cap.mean(1)[:, None] * (s.capital_value + s.inventory_cost) - s.firm_loans
-    return (values <= 1) | (coins(room)[:, :, None] > values * (p.depreciation / QUARTERS * s.capital * s.price_level[:, None])[:, :, None])
+    """Investment beyond depreciation stays within the liquidity that wages leave."""
+    left = liquidity(s) - s.wage * s.labor_wanted
+    return (values <= 1) | (values * (p.depreciation / QUARTERS * s.capital * s.price_level[:, None])[:, :, None] <= left[:, :, None])
 
 
 def payable_wages(p, s, values):
@@ -234,6 +246,12 @@ def difference(p, s, a, draws):
     a.asset_purchases[...] = 0
 
 
+def average_inflation(p, s, a, draws, makeup=1.0):
+    """Central bank: Taylor (1993), and more where inflation has missed its target on average over four years."""
+    taylor(p, s, a, draws)
+    a.rate_step += makeup * (s.average_inflation - p.inflation_target)
+
+
 def fixed_rate(p, s, a, draws, rate=0.035):
     """Central bank: the same rate for ever."""
     a.rate_step[...] = rate - s.policy_rate
@@ -259,9 +277,10 @@ BENEFITS = grid("benefit_step", (-0.05, 0.0, 0.05), lawful_expansion)
 # What experiments know beforehand: signs are those of the responses to a rise of the shock, in quarters after it came.
 LATER, SOON = (4, 12), (1, 4)
 STUDY = Study(
-    scales=dict.fromkeys(("output", "consumption", "investment", "hours", "employment", "real_wage", "real_credit"), "percent")
+    scales=dict.fromkeys(("output", "consumption", "investment", "purchases", "hours", "employment", "real_wage", "real_credit"), "percent")
     | dict.fromkeys(("unemployment", "vacancies", "inflation", "inflation_4q", "policy_rate", "loan_spread", "output_gap", "capacity_use",
-                     "debt_ratio", "income_tax", "capital_ratio", "charge_offs", "failures", "overdrafts", "labor_share"), "points"),
+                     "debt_ratio", "income_tax", "capital_ratio", "charge_offs", "failures", "overdrafts", "rationed", "shortage",
+                     "labor_share"), "points"),
     signs={
         "policy_rate": {"output": (-1, *LATER), "investment": (-1, *LATER), "inflation_4q": (-1, *LATER), "real_credit": (-1, *LATER),
                         "unemployment": (1, *LATER)},
@@ -270,7 +289,7 @@ STUDY = Study(
         "loan_spread": {"output": (-1, *LATER), "investment": (-1, *LATER), "real_credit": (-1, *LATER), "inflation_4q": (-1, *LATER),
                         "unemployment": (1, *LATER)},
         "tfp": {"inflation_4q": (-1, *LATER), "output": (1, 8, 12)},
-        "cost_push": {"inflation_4q": (1, *SOON), "output": (-1, *LATER)},
+        "cost_push": {"inflation_4q": (1, *LATER), "output": (-1, *LATER)},
     },
     searches={"central_bank": {
         "best_constant": ("fixed_rate", {"rate": (0.0, 0.08)}),
@@ -294,7 +313,7 @@ ECONOMY = Economy(
                   private("ability", lambda s: log_ratio(s.ability, 1 + 0 * s.ability)),
                   private("employed", lambda s: (s.employer >= 0) * 1.0), private("spell", scale=1 / 4), private("excluded", scale=1 / 28),
                   private("buffer", scale=1 / 10), private("ownership", lambda s: s.ownership * s.ownership.shape[1], 1 / 4),
-                  private("impatient"), known("demand_shock", scale=RATE)),
+                  private("impatient"), known("demand_shock", scale=RATE), known("real_deposit_rate", scale=RATE)),
             chooses=(SPENDING, BORROWING, EFFORT),
             reward_unit="utils",
         ),
@@ -305,7 +324,7 @@ ECONOMY = Economy(
                   private("capital", lambda s: log_ratio(s.capital, s.expected_sales) - log_ratio(
                       s.normal_capital, s.trend_output / s.expected_sales.shape[1])[:, None]),
                   private("stock", lambda s: s.inventory / (s.expected_sales + TINY), 2),
-                  private("sales", lambda s: log_ratio(s.orders, s.expected_sales), 4),
+                  private("demand", lambda s: log_ratio(s.noticed_demand, s.expected_sales), 4),
                   private("relative price", lambda s: log_ratio(s.price, s.price_level[:, None]), 10),
                   private("relative wage", lambda s: log_ratio(s.wage, s.mean_wage[:, None]), 10),
                   private("markup", lambda s: log_ratio(s.price, s.wage * s.unit_labor), 5),
@@ -313,7 +332,8 @@ ECONOMY = Economy(
                   private("size", lambda s: log_ratio(s.expected_sales, s.expected_sales.mean(1)[:, None])),
                   private("leverage", leverage, 2), private("loan_rate", scale=RATE), private("can_reprice"),
                   private("planned investment", lambda s: s.investment_plan / (s.capital + TINY), 40),
-                  known("fill_rate")),
+                  known("fill_rate"), known("expected_inflation", scale=RATE), private("real_rate", scale=RATE),
+                  known("cost_shock", scale=100), known("investment_shock", scale=RATE)),
             chooses=(PRICE, HIRING, INVESTMENT, WAGE),
         ),
         "bank": Agent(
@@ -335,18 +355,33 @@ ECONOMY = Economy(
         ),
         "central_bank": Agent(
             count=1,
-            sees=(known("inflation", scale=2 * RATE), known("inflation_4q", scale=2 * RATE), known("expected_inflation", scale=2 * RATE),
-                  known("output_gap", scale=RATE), known("gap_change", scale=RATE), known("unemployment", scale=10),
-                  known("tightness", tightness), known("credit_growth", scale=10),
-                  known("loan spread", lambda s: s.loan_rate.mean(1) - s.policy_rate, RATE), known("policy_rate", scale=RATE),
-                  known("rate_change", scale=RATE * 4), known("wage_growth", scale=RATE), known("debt_ratio"), known("capacity_use",
-                                                                                                                     scale=4),
-                  known("consumption share", lambda s: coins(s.spending.sum(1)) / (s.output * s.price_level + TINY), 8),
-                  known("investment share", lambda s: coins(s.investment.sum(1)) / (s.output * s.price_level + TINY), 8),
-                  known("stocks over sales", lambda s: s.inventory.sum(1) / (s.expected_sales.sum(1) + TINY), 8),
-                  known("mean leverage", lambda s: leverage(s).mean(1), 4),
-                  *(known(f"inflation {k} quarters ago", lambda s, k=k: QUARTERS * log_ratio(
-                      getattr(s, f"price_{k}"), getattr(s, f"price_{k + 1}")), RATE) for k in (1, 2, 3))),
+            sees=(  # what a statistical office, banks and surveys of firms tell; the scales make standard deviations about one
+                known("inflation", scale=75, normal=0.02), known("inflation_4q", scale=100, normal=0.02),
+                *(known(f"inflation {k} quarters ago", lambda s, k=k: QUARTERS * log_ratio(
+                    getattr(s, f"price_{k}"), getattr(s, f"price_{k + 1}")), 75, 0.02) for k in (1, 2, 3)),
+                known("expected_inflation", scale=300, normal=0.02), known("wage_growth", scale=100, normal=0.04),
+                known("output_gap", scale=25), known("gap_change", scale=50),
+                known("output over trend", lambda s: log_ratio(s.output, s.trend_output), 25), known("sentiment", scale=25),
+                known("unemployment", scale=30, normal=0.06), known("tightness", tightness), known("fill_rate", scale=8, normal=0.7),
+                known("hours_worked", scale=20, normal=0.93), known("capacity_use", scale=20, normal=0.8),
+                known("consumption share", over_output(lambda s: s.spending.sum(1)), 40, 0.57),
+                known("investment share", over_output(lambda s: s.investment.sum(1)), 40, 0.23),
+                known("purchases share", over_output(lambda s: s.purchases), 100, 0.2),
+                known("labor share", over_output(lambda s: s.wage_bill.sum(1)), 40, 0.59),
+                known("stocks over sales", lambda s: s.inventory.sum(1) / (s.expected_sales.sum(1) + TINY), 20, 0.12),
+                known("planned output", lambda s: log_ratio(s.output_wanted.sum(1), s.output), 50, 0.015),
+                known("planned staff", lambda s: log_ratio(s.labor_wanted.sum(1), s.labor.sum(1)), 25, -0.09),
+                known("planned investment", lambda s: s.investment_plan.sum(1) / (s.capital.sum(1) + TINY), 200, 0.034),
+                known("markup", lambda s: log_ratio(s.price, s.wage * s.unit_labor).mean(1), 100, 0.135),
+                known("policy_rate", scale=30, normal=0.035), known("rate_change", scale=75),
+                known("real_deposit_rate", scale=50), known("real loan rate", lambda s: s.real_rate.mean(1), 50, 0.04),
+                known("loan spread", lambda s: s.loan_rate.mean(1) - s.policy_rate, 1000, 0.0225),
+                known("credit_growth", scale=12, normal=0.02), known("mean leverage", lambda s: leverage(s).mean(1), 20, 0.32),
+                known("capital ratio of banks", lambda s: s.equity.sum(1) / (s.bank_loans.sum(1) + 1.0), 40, 0.14),
+                known("charge_offs", scale=30, normal=0.03), known("debt_ratio", scale=8, normal=0.55),
+                known("wealth of consumers", over_output(lambda s: s.deposits.sum(1) - s.loans.sum(1)), 4, 3.4),
+                known("permanent income", lambda s: log_ratio(s.permanent_income.sum(1), s.output), 30, -0.525),
+            ),
             chooses=(RATE_STEP, ASSETS),
         ),
     },
@@ -355,7 +390,8 @@ ECONOMY = Economy(
         "consumption": lambda s: coins(s.spending.sum(1)) / s.price_level,
         "investment": lambda s: coins(s.investment.sum(1)) / s.price_level,
         "inventory_change": lambda s: s.inventory_change,
-        "hours": lambda s: (s.hours * s.employees).sum(1) / s.deposits.shape[1],
+        "purchases": lambda s: coins(s.purchases) / s.price_level,
+        "hours": lambda s: s.hours_worked,
         "employment": lambda s: 1 - s.unemployment,
         "unemployment": lambda s: s.unemployment,
         "vacancies": lambda s: s.vacancies,
@@ -373,6 +409,8 @@ ECONOMY = Economy(
         "charge_offs": lambda s: s.charge_offs,
         "failures": lambda s: s.failures,
         "overdrafts": lambda s: s.overdrafts,
+        "rationed": lambda s: s.rationed,
+        "shortage": lambda s: s.shortage,
         "labor_share": lambda s: coins(s.wage_bill.sum(1)) / (s.output * s.price_level),
     },
     rules={
@@ -381,7 +419,8 @@ ECONOMY = Economy(
         "bank": {"scripted": constant_margins},
         "government": {"scripted": debt_rule, "balanced_budget": balanced_budget},
         "central_bank": {"scripted": inertial, "inertial": inertial, "taylor": taylor, "taylor93": taylor93, "taylor99": taylor99,
-                         "difference": difference, "fixed_rate": fixed_rate, "taylor93_steps": on_grid(taylor93, RATE_STEP),
+                         "difference": difference, "average_inflation": average_inflation, "fixed_rate": fixed_rate,
+                         "taylor93_steps": on_grid(taylor93, RATE_STEP),
                          "taylor99_steps": on_grid(taylor99, RATE_STEP), "scripted_steps": on_grid(inertial, RATE_STEP)},
     },
     warm_up="burn_in",

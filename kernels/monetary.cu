@@ -2,7 +2,7 @@
 // zero between phases.
 
 static_assert(F <= C, "an economy with more firms than consumers runs on backend=numpy only");
-constexpr i32 QUARTERS = 4, ENTRIES = 3, BAIL_OUT = 0, BAIL_IN = 1;
+constexpr i32 QUARTERS = 4, AVERAGED = 16, ENTRIES = 3, BAIL_OUT = 0, BAIL_IN = 1;
 constexpr double TINY = 1e-9;
 
 // Hours of an employed consumer, over full time.
@@ -81,30 +81,12 @@ DEVICE void set_policy(const Params &p, const State &s, const Actions &a) {
   BARRIER();
 }
 
-// Rates on deposits and on the safest loan; a firm pays a premium on leverage.
+// Rates on deposits and on the safest loan.
 DEVICE void post_rates(const Params &p, const State &s, const Actions &a) {
   FOR_LANES(b, B) {
     s.deposit_rate[b] = at_least(*s.policy_rate - a.deposit_spread[b], 0);
     s.base_rate[b] = at_least(*s.policy_rate + a.loan_spread[b] + *s.spread_shock, 0);
     s.leverage_cap[b] = a.leverage_limit[b];
-  }
-  BARRIER();
-  FOR_LANES(i, F) {
-    const double excess = at_least(leverage(s, i) - 0.25, 0);
-    s.loan_rate[i] = s.base_rate[s.firm_bank[i]] + p.risk_premium * (excess * excess);
-    s.real_rate[i] += (real)0.2 * (s.loan_rate[i] - *s.expected_inflation - s.real_rate[i]);
-  }
-  BARRIER();
-}
-
-// Firms that may change their price do, all set wages and decide how much to invest.
-DEVICE void post_terms(const Params &p, const State &s, const Actions &a) {
-  FOR_LANES(i, F) {
-    if (s.can_reprice[i] == 1) s.price[i] *= exp(between(a.price_change[i], -p.price_step, p.price_step));
-    s.wage[i] *= 1 + (p.wages_never_fall ? at_least(a.wage_change[i], 0) : a.wage_change[i]);
-    const real start = at_least(p.entrant_capital * *s.normal_capital - s.capital[i], 0);
-    s.investment_plan[i] = s.entrant[i] == 1 ? start : a.investment[i] * p.depreciation / QUARTERS * s.capital[i];
-    s.investment[i] = micro(s.investment_plan[i] * *s.price_level);
   }
   BARRIER();
 }
@@ -122,6 +104,28 @@ DEVICE void switch_banks(const Params &p, const State &s, const Shocks &e) {
       add(s.moved_loans + own, -s.firm_loans[i]);
       s.firm_bank[i] = other;
     }
+  }
+  BARRIER();
+}
+
+// A firm pays the rate of the bank that it is with now, and a premium on leverage.
+DEVICE void price_loans(const Params &p, const State &s) {
+  FOR_LANES(i, F) {
+    const double excess = at_least(leverage(s, i) - 0.25, 0);
+    s.loan_rate[i] = s.base_rate[s.firm_bank[i]] + p.risk_premium * (excess * excess);
+    s.real_rate[i] += (real)0.2 * (s.loan_rate[i] - *s.expected_inflation - s.real_rate[i]);
+  }
+  BARRIER();
+}
+
+// Firms that may change their price do, all set wages and decide how much to invest.
+DEVICE void post_terms(const Params &p, const State &s, const Actions &a) {
+  FOR_LANES(i, F) {
+    if (s.can_reprice[i] == 1) s.price[i] *= exp(between(a.price_change[i], -p.price_step, p.price_step));
+    s.wage[i] *= 1 + (p.wages_never_fall ? at_least(a.wage_change[i], 0) : a.wage_change[i]);
+    const real start = at_least(p.entrant_capital * *s.normal_capital - s.capital[i], 0);
+    s.investment_plan[i] = s.entrant[i] == 1 ? start : a.investment[i] * p.depreciation / QUARTERS * s.capital[i];
+    s.investment[i] = micro(s.investment_plan[i] * *s.price_level);
   }
   BARRIER();
 }
@@ -170,14 +174,12 @@ DEVICE void release_workers(const Params &p, const State &s, const Actions &a, c
     s.employees[i] = (i32)wanted;
   }
   BARRIER();
-  i64 lost = 0;
   FOR_LANES(j, C) if (s.employer[j] >= 0) {
     const double excess = double_of(s.scratch[s.employer[j]]), leaves = 1 - (1 - p.separation) * (1 - p.layoff_speed * excess);
-    if (e.separation[j] < leaves) s.employer[j] = -1, ++lost;
+    if (e.separation[j] < leaves) s.employer[j] = -1;
   }
-  lost = together(lost);
+  BARRIER();
   FOR_LANES(i, F) s.scratch[i] = 0;
-  FOR_LANES(lane, 1) *s.separations = (double)lost / p.n_consumers;
   BARRIER();
 }
 
@@ -277,7 +279,6 @@ DEVICE void match_workers(const Params &p, const State &s, const Actions &a, con
   idle = together(idle);
   FOR_LANES(lane, 1) {
     *s.vacancies = (double)offers / p.n_consumers;
-    *s.hires = (double)hired / p.n_consumers;
     *s.fill_rate = (real)0.7 * *s.fill_rate + 0.3 * (double)hired / (double)at_least(offers, 1);
     *s.unemployment = (double)idle / p.n_consumers;
   }
@@ -297,10 +298,13 @@ DEVICE void produce(const Params &p, const State &s, const Actions &a) {
     s.produced[i] = at_most(able * pow(s.labor[i], 1 - p.capital_share), (real)1.02 * s.output_wanted[i]);
     s.scratch[i] = bits_of(able * pow(p.capacity_staffing * *s.normal_staffing * s.capital[i], 1 - p.capital_share));
   }
+  BARRIER();
+  const auto worked = [&](int j) { return s.employer[j] >= 0 ? full_time(a.effort[j]) * s.hours[s.employer[j]] : 0; };
+  const double time = sum(C, [&](int j) { return (real)worked(j); });
   const real output = sum(F, [&](int i) { return s.produced[i]; });
   const real capacity = sum(F, [&](int i) { return (real)double_of(s.scratch[i]); });
   FOR_LANES(i, F) s.scratch[i] = 0;
-  FOR_LANES(lane, 1) *s.capacity_use = output / at_least(capacity, TINY);
+  FOR_LANES(lane, 1) *s.capacity_use = output / at_least(capacity, TINY), *s.hours_worked = time / p.n_consumers;
   BARRIER();
 }
 
@@ -374,16 +378,16 @@ DEVICE void trade(const Params &p, const State &s) {
   }
   const double budget = coins(together(wanted) + bid);
   const real appeal = sum(F, [&](int i) { return s.sales[i]; });
-  FOR_LANES(i, F) s.orders[i] = s.sales[i] / appeal * budget / s.price[i];
+  FOR_LANES(i, F) s.noticed_demand[i] = s.sales[i] / appeal * budget / s.price[i];
   const auto supply = [&](int i) { return s.inventory[i] + s.produced[i]; };
-  const auto first = [&](int i) { return at_most(s.orders[i], supply(i)); };
-  const real unmet = sum(F, [&](int i) { return (s.orders[i] - first(i)) * s.price[i]; });
+  const auto first = [&](int i) { return at_most(s.noticed_demand[i], supply(i)); };
+  const real unmet = sum(F, [&](int i) { return (s.noticed_demand[i] - first(i)) * s.price[i]; });
   const real left = sum(F, [&](int i) { return (supply(i) - first(i)) * s.price[i]; });
   const real again = at_most(unmet / at_least(left, TINY), 1);
   FOR_LANES(i, F) {
     const real second = again * (supply(i) - first(i));
     s.sales[i] = at_most(first(i) + second, supply(i));
-    s.orders[i] = at_most(s.orders[i] + second, (real)1.15 * s.expected_sales[i]);
+    s.noticed_demand[i] = at_most(s.noticed_demand[i] + second, (real)1.15 * s.expected_sales[i]);
   }
   const real worth = sum(F, [&](int i) { return s.sales[i] * s.price[i]; }), quantity = sum(F, [&](int i) { return s.sales[i]; });
   const real stocked = sum(F, [&](int i) { return supply(i) - s.sales[i] - s.inventory[i]; });
@@ -401,7 +405,7 @@ DEVICE void trade(const Params &p, const State &s) {
   split(together(paid) + purchases, F, [&](int i) { return s.sales[i] * s.price[i]; }, s.revenue, s.scratch);
   FOR_LANES(i, F) {
     s.firm_deposits[i] += s.revenue[i] - s.investment[i];
-    s.expected_sales[i] += p.sales_memory * (s.orders[i] - s.expected_sales[i]);
+    s.expected_sales[i] += p.sales_memory * (s.noticed_demand[i] - s.expected_sales[i]);
     const i64 held = s.inventory_cost[i] + s.wage_bill[i];
     s.goods_cost[i] = supply(i) > s.sales[i] ? share(held, s.sales[i] / at_least(supply(i), TINY)) : held;
     s.inventory_cost[i] = held - s.goods_cost[i];
@@ -467,18 +471,21 @@ DEVICE void settle_firms(const Params &p, const State &s) {
   BARRIER();
 }
 
-// Deposit interest, taxed; loan interest and principal, overdrawn if need be.
+// Deposit interest, taxed; loan interest and principal, overdrawn if need be; who is insolvent.
 DEVICE void settle_consumers(const Params &p, const State &s) {
   i64 taxes = 0, drawn = 0;
   FOR_LANES(j, C) {
     const i64 received = share(s.deposits[j], s.deposit_rate[s.bank[j]] / QUARTERS);
     const i64 interest = share(s.loans[j], (s.base_rate[s.bank[j]] + p.consumer_margin) / QUARTERS);
     const i64 principal = share(s.loans[j], p.consumer_amortisation), tax = floor_share(received, *s.income_tax);
+    const i64 due = interest + principal;
+    const double bearable = (double)p.service_limit * (double)(s.wage_income[j] + s.benefits[j]);
+    s.insolvent[j] = s.employer[j] < 0 && (double)due > bearable && s.deposits[j] < due;
     s.interest_received[j] = received;
     s.interest_paid[j] = interest;
     s.repaid[j] += principal;
     s.income_taxes[j] += tax;
-    s.deposits[j] += received - tax - interest - principal;
+    s.deposits[j] += received - tax - due;
     s.loans[j] -= principal;
     taxes += tax;
     const i64 loan = overdraw(s.deposits + j, s.loans + j);
@@ -566,12 +573,10 @@ DEVICE void resolve_firms(const Params &p, const State &s) {
   BARRIER();
 }
 
-// An unemployed consumer who can serve his debt neither from income nor from deposits is discharged.
+// Insolvent consumers are discharged and get no credit for some years.
 DEVICE void resolve_consumers(const Params &p, const State &s) {
   FOR_LANES(j, C) {
-    const i64 service = s.interest_paid[j] + s.repaid[j];
-    const double bearable = (double)p.service_limit * (double)(s.wage_income[j] + s.benefits[j]);
-    const bool broke = s.employer[j] < 0 && s.loans[j] > 0 && (double)service > bearable && s.deposits[j] < service;
+    const bool broke = s.insolvent[j] == 1;
     s.forgiven[j] = broke ? s.loans[j] : 0;
     s.loans[j] -= s.forgiven[j];
     s.excluded[j] = broke ? p.exclusion_time : at_least(s.excluded[j] - 1, 0);
@@ -647,7 +652,6 @@ DEVICE void finance_entrants(const Params &p, const State &s) {
     }
     FOR_LANES(i, F) s.firm_deposits[i] += s.equity_issued[i];
   }
-  FOR_LANES(lane, 1) *s.entries = (double)leaving / p.n_firms;
   BARRIER();
 }
 
@@ -694,6 +698,7 @@ DEVICE void observe(const Params &p, const State &s) {
     *s.inflation_4q = log(level / *s.price_4);
     const real lasting = (real)0.7 * *s.expected_inflation + (real)0.3 * *s.inflation_4q;
     *s.expected_inflation = p.anchor * p.inflation_target + (1 - p.anchor) * lasting;
+    *s.average_inflation += (*s.inflation - *s.average_inflation) / AVERAGED;
     *s.real_deposit_rate += (real)0.25 * (deposit_rate - *s.expected_inflation - *s.real_deposit_rate);
     *s.output = at_least(coins(bought) / level + *s.inventory_change, TINY);
     *s.nominal_output = (real)0.5 * *s.nominal_output + (real)0.5 * *s.output * level;
@@ -717,22 +722,26 @@ DEVICE void observe(const Params &p, const State &s) {
 
 // Utility of consumption less disutility of work; profits over capital; welfare less debt; minus the central bank's loss.
 DEVICE void reward(const Params &p, const State &s, const Actions &a, const Rewards &r) {
-  SHARED(double, toil, 6);  // of searching, then of working, with each effort
+  SHARED(double, toil, 6);  // of searching, then of working full time, with each effort
   const double power = 1 + 1 / p.frisch;
   FOR_LANES(k, 6) {
-    const double time = k < 3 ? p.search_cost * (k + 1.0) / 2 : full_time(k - 3);
+    const double time = k < 3 ? p.search_time * (k + 1.0) / 2 : full_time(k - 3);
     toil[k] = p.disutility * pow(time, power) / power;
   }
+  FOR_LANES(i, F) s.scratch[i] = bits_of(pow((double)s.hours[i], power));  // what hours of the firm make of it
   BARRIER();
   const real taste = exp(*s.demand_shock);
   FOR_LANES(j, C) {
     const double eaten = at_least(coins(s.spending[j]) / *s.price_level / *s.normal_consumption, 0.01);
     const double utility = p.risk_aversion == 1 ? log(eaten) : (pow(eaten, (double)(1 - p.risk_aversion)) - 1) / (1 - p.risk_aversion);
-    r.consumer[j] = taste * utility - toil[between(a.effort[j], 0, 2) + (s.employer[j] >= 0 ? 3 : 0)];
+    const i32 firm = s.employer[j], effort = between(a.effort[j], 0, 2);
+    r.consumer[j] = taste * utility - (firm >= 0 ? toil[effort + 3] * double_of(s.scratch[firm]) : toil[effort]);
   }
+  BARRIER();
+  FOR_LANES(i, F) s.scratch[i] = 0;
   FOR_LANES(i, F) {
     const i64 profit = s.revenue[i] - s.goods_cost[i] - s.worn[i] - s.firm_interest_paid[i] + s.firm_interest_received[i] - s.firm_tax[i];
-    r.firm[i] = coins(profit + s.firm_forgiven[i] - s.firm_bailed_in[i]) / (*s.price_level * *s.normal_capital);
+    r.firm[i] = coins(profit - s.firm_bailed_in[i]) / (*s.price_level * *s.normal_capital);
   }
   FOR_LANES(b, B) {
     const i64 profit = s.loan_interest[b] - s.deposit_interest[b] + s.coupons[b] + s.reserve_interest[b] - s.advance_interest[b];
@@ -796,8 +805,9 @@ DEVICE void plan(const Params &p, const State &s) {
 DEVICE void step(const Params &p, const State &s, const Actions &a, const Shocks &e, const Rewards &r) {
   set_policy(p, s, a);
   post_rates(p, s, a);
-  post_terms(p, s, a);
   switch_banks(p, s, e);
+  price_loans(p, s);
+  post_terms(p, s, a);
   lend_to_firms(p, s);
   release_workers(p, s, a, e);
   match_workers(p, s, a, e);

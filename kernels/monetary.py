@@ -33,11 +33,12 @@ from kernels.monetary_books import (  # noqa: F401 - for audits
     page,
 )
 
-VERSION = 1
+VERSION = 2
 AXES = {"C": "n_consumers", "F": "n_firms", "B": "n_banks"}
 QUARTERS = 4  # in a year: rates are per annum, a period is a quarter
 HOURS = (0.8, 1.0, 1.1)  # of an employed consumer, by effort; multiples of full time
 ENTRIES = 3  # most tickets of a job seeker in the lottery for vacancies; effort 0, 1, 2 buys 1, 2, 3
+AVERAGED = 16  # quarters over which inflation is averaged
 BAIL_OUT, BAIL_IN, FORBEAR = 0, 1, 2  # what becomes of a bank without capital
 CAIANI, ASSENZA, POLEDNA = "Caiani et al. (2016)", "Assenza et al. (2015)", "Poledna et al. (2023)"
 TUNED = "tuned on the scorecard"
@@ -50,7 +51,7 @@ class Params:
     n_banks: int = param(4, "banks", symbol="B", low=1)
     horizon: int = param(40, "quarters of an episode", symbol="T", unit="quarters", low=1)
     growth: float = param(0.02, "of labour productivity", symbol="g", unit="1/year", low=0, source="US 1984 to 2019, less population")
-    burn_in: int = param(100, "scripted quarters before the first episode may start", unit="quarters", low=0)
+    burn_in: int = param(240, "scripted quarters before the first episode may start: wealth settles in 200", unit="quarters", low=0)
     # firms
     capital_share: float = param(1 / 3, "elasticity of output with respect to capital", symbol="alpha", low=0,
                                  source="King and Rebelo (1999)")
@@ -134,7 +135,8 @@ class Params:
     risk_aversion: float = param(1.0, "relative risk aversion of consumption; 1 is log utility", symbol="sigma", low=0)
     frisch: float = param(0.75, "elasticity of labour supply", symbol="phi", low=0.01)
     disutility: float = param(0.77, "weight of work in utility: full time is optimal at the stationary state", symbol="psi", low=0)
-    search_cost: float = param(0.25, "time that normal search takes, over full time", low=0)
+    search_time: float = param(0.25, "time that normal search takes, over full time; effort 0 takes half of it, effort 2 one and a half",
+                               low=0)
     # banks
     loan_margin: float = param(0.02, "scripted spread of the loan rate over the policy rate", unit="1/year", source="Baa less ten years")
     deposit_margin: float = param(0.010, "scripted spread of the policy rate over the deposit rate", unit="1/year")
@@ -222,6 +224,7 @@ class State:
     borrowed: Array = per("C", dtype="i64", unit="micro", doc="flow: new loans")
     repaid: Array = per("C", dtype="i64", unit="micro", doc="flow: principal")
     forgiven: Array = per("C", dtype="i64", unit="micro", doc="flow: loans written off")
+    insolvent: Array = per("C", dtype="u8", doc="flow: 1 if the interest and principal due are beyond income and deposits")
     bailed_in: Array = per("C", dtype="i64", unit="micro", doc="flow: deposits lost to the resolution of a bank")
     equity_paid: Array = per("C", dtype="i64", unit="micro", doc="flow: paid in for entrants")
     # firms: stocks
@@ -237,7 +240,7 @@ class State:
     firm_productivity: Array = per("F", doc="log productivity of the firm")
     customers: Array = per("F", doc="customer base, 1 on average")
     can_reprice: Array = per("F", dtype="u8", doc="1 if the firm may change its price this quarter")
-    expected_sales: Array = per("F", unit="units/quarter", doc="smoothed orders")
+    expected_sales: Array = per("F", unit="units/quarter", doc="smoothed demand, as far as it is noticed")
     output_wanted: Array = per("F", unit="units/quarter", doc="output planned for the quarter")
     labor_wanted: Array = per("F", unit="efficiency units", doc="labour that it takes")
     unit_labor: Array = per("F", unit="efficiency units/unit", doc="smoothed labour of one more unit of output")
@@ -246,7 +249,7 @@ class State:
     investment_plan: Array = per("F", unit="units/quarter", doc="capital goods planned for the last quarter")
     smoothed_profit: Array = per("F", unit="coins/quarter", doc="smoothed profit after tax")
     entrant: Array = per("F", dtype="u8", doc="1 in the quarter after entry")
-    orders: Array = per("F", unit="units/quarter", doc="flow: demand for the firm's goods")
+    noticed_demand: Array = per("F", unit="units/quarter", doc="flow: demand for the firm's goods, noticed up to 1.15 of expected sales")
     sales: Array = per("F", unit="units/quarter", doc="flow: goods delivered")
     produced: Array = per("F", unit="units/quarter", doc="flow: output")
     employees: Array = per("F", dtype="i32", doc="flow: consumers who work there")
@@ -312,6 +315,7 @@ class State:
     inflation: Array = per(unit="1/year", doc="annualised log change of the price level")
     inflation_4q: Array = per(unit="1/year", doc="log change over four quarters")
     expected_inflation: Array = per(unit="1/year", doc="what firms and consumers expect")
+    average_inflation: Array = per(unit="1/year", doc="smoothed over four years")
     real_deposit_rate: Array = per(unit="1/year", doc="smoothed, less expected inflation")
     unemployment: Array = per(unit="share", doc="consumers without work")
     output: Array = per(unit="units/quarter", doc="real gross domestic product")
@@ -326,14 +330,12 @@ class State:
     credit_growth: Array = per(unit="1/year", doc="annualised growth of real loans")
     fill_rate: Array = per(unit="1/quarter", doc="smoothed chance that a vacancy is filled")
     vacancies: Array = per(unit="share", doc="flow: vacancies over consumers")
-    hires: Array = per(unit="share", doc="flow: hires over consumers")
-    separations: Array = per(unit="share", doc="flow: jobs lost over consumers")
+    hours_worked: Array = per(unit="share", doc="flow: working time of all, by effort and hours of their firm, over full time of all")
     inventory_change: Array = per(unit="units/quarter", doc="flow: change of inventories")
     rationed: Array = per(unit="share", doc="flow: firm credit refused")
     shortage: Array = per(unit="share", doc="flow: spending that found no goods")
     overdrafts: Array = per(unit="share", doc="flow: overdrafts over loans")
     failures: Array = per(unit="share", doc="flow: insolvent firms")
-    entries: Array = per(unit="share", doc="flow: firms replaced by entrants")
     charge_offs: Array = per(unit="1/year", doc="flow: write-offs over loans")
     capacity_use: Array = per(unit="share", doc="flow: output over capacity")
     sentiment: Array = per(unit="log", doc="smoothed output over trend: how willing firms and banks are to lever")
@@ -401,8 +403,8 @@ class Shocks:
 
 @dataclass(eq=False)
 class Rewards:
-    consumer: Array = per("C", unit="utils", doc="utility of consumption less disutility of work and search")
-    firm: Array = per("F", doc="profit after tax plus debt forgiven less deposits lost, over stationary capital, without revaluation")
+    consumer: Array = per("C", unit="utils", doc="utility of consumption less disutility of work, overtime included, and of search")
+    firm: Array = per("F", doc="profit after tax less deposits lost, over stationary capital; debt forgiven and revaluation do not count")
     bank: Array = per("B", doc="profit after tax less write-offs, over stationary capital")
     government: Array = per(doc="mean consumer reward less the cost of a debt away from target")
     central_bank: Array = per(unit="points squared", doc="minus the loss (pi - pi*)^2 + 0.25 gap^2 + 0.1 (change of rate)^2")
@@ -472,7 +474,7 @@ def initial_state(p: Params, replicas: int, xp: ModuleType = np, draws: Draws | 
     s.price_level[...], s.trend[...] = 1, 1
     for quarters in range(1, 5):
         getattr(s, f"price_{quarters}")[...] = (1 + p.inflation_target) ** (-quarters / QUARTERS)
-    s.inflation[...] = s.inflation_4q[...] = s.expected_inflation[...] = p.inflation_target
+    s.inflation[...] = s.inflation_4q[...] = s.expected_inflation[...] = s.average_inflation[...] = p.inflation_target
     s.policy_rate[...] = p.neutral_rate + p.inflation_target
     s.coupon[...] = s.policy_rate + p.term_premium
     s.deposit_rate[...] = xp.maximum(s.policy_rate - p.deposit_margin, 0)[:, None]
@@ -550,8 +552,9 @@ def step(p: Params, s: State, a: Actions, e: Shocks, r: Rewards) -> None:
     """One quarter, phase by phase."""
     set_policy(p, s, a)
     post_rates(p, s, a)
-    post_terms(p, s, a)
     switch_banks(p, s, e)
+    price_loans(p, s)
+    post_terms(p, s, a)
     lend_to_firms(p, s)
     release_workers(p, s, a, e)
     match_workers(p, s, a, e)
@@ -593,13 +596,31 @@ PURCHASES, REPLACEMENT = (0.7, 1.3), (0.2, 0.7)  # bounds of what a government m
 
 @kernel("monetary.cu")
 def post_rates(p: Params, s: State, a: Actions) -> None:
-    """Deposits earn max(0, i - spread), the safest loan costs i + spread, a firm pays a premium on leverage. Writes deposit_rate,
-    base_rate, leverage_cap, loan_rate, real_rate."""
+    """Deposits earn max(0, i - spread), the safest loan costs i + spread. Writes deposit_rate, base_rate, leverage_cap."""
     xp = namespace(s)
     rate = s.policy_rate[:, None]
     s.deposit_rate[...] = xp.maximum(rate - a.deposit_spread, 0)
     s.base_rate[...] = xp.maximum(rate + a.loan_spread + s.spread_shock[:, None], 0)
     s.leverage_cap[...] = a.leverage_limit
+
+
+@kernel("monetary.cu")
+def switch_banks(p: Params, s: State, e: Shocks) -> None:
+    """A firm compares its bank with one other and moves if that is cheaper by 25 basis points. Writes firm_bank, moved_deposits,
+    moved_loans."""
+    xp = namespace(s)
+    own, other = (xp.take_along_axis(s.base_rate, bank.astype(np.int64), 1) for bank in (s.firm_bank, e.other_bank))
+    moves = own - other > p.switching_gain
+    nowhere = xp.where(moves, 0, -1)
+    left, came = (xp.where(moves, bank, nowhere) for bank in (s.firm_bank, e.other_bank))
+    s.moved_deposits[...] = pour(s.firm_deposits, came, p.n_banks) - pour(s.firm_deposits, left, p.n_banks)
+    s.moved_loans[...] = pour(s.firm_loans, came, p.n_banks) - pour(s.firm_loans, left, p.n_banks)
+    s.firm_bank[...] = xp.where(moves, e.other_bank, s.firm_bank)
+
+
+@kernel("monetary.cu")
+def price_loans(p: Params, s: State) -> None:
+    """A firm pays the rate of the bank that it is with now, and a premium on leverage. Writes loan_rate, real_rate."""
     s.loan_rate[...] = _loan_rate(p, s)
     s.real_rate += 0.2 * (s.loan_rate - s.expected_inflation[:, None] - s.real_rate)
 
@@ -632,20 +653,6 @@ def post_terms(p: Params, s: State, a: Actions) -> None:
     start = xp.maximum(p.entrant_capital * s.normal_capital[:, None] - s.capital, 0)
     s.investment_plan[...] = xp.where(s.entrant == 1, start, s.investment_plan)
     s.investment[...] = micro(s.investment_plan * s.price_level[:, None])
-
-
-@kernel("monetary.cu")
-def switch_banks(p: Params, s: State, e: Shocks) -> None:
-    """A firm compares its bank with one other and moves if that is cheaper by 25 basis points. Writes firm_bank, moved_deposits,
-    moved_loans."""
-    xp = namespace(s)
-    own, other = (xp.take_along_axis(s.base_rate, bank.astype(np.int64), 1) for bank in (s.firm_bank, e.other_bank))
-    moves = own - other > p.switching_gain
-    nowhere = xp.where(moves, 0, -1)
-    left, came = (xp.where(moves, bank, nowhere) for bank in (s.firm_bank, e.other_bank))
-    s.moved_deposits[...] = pour(s.firm_deposits, came, p.n_banks) - pour(s.firm_deposits, left, p.n_banks)
-    s.moved_loans[...] = pour(s.firm_loans, came, p.n_banks) - pour(s.firm_loans, left, p.n_banks)
-    s.firm_bank[...] = xp.where(moves, e.other_bank, s.firm_bank)
 
 
 @kernel("monetary.cu")
@@ -687,7 +694,7 @@ def _bank_total(p: Params, consumers: Array, bank: Array, firms: Array, firm_ban
 @kernel("monetary.cu")
 def release_workers(p: Params, s: State, a: Actions, e: Shocks) -> None:
     """Jobs end by themselves, and in excess of desired staff: chance 1 - (1 - s_x)(1 - speed x excess share). Wages are payable in advance,
-    so staff is capped by liquidity. Writes employer, separations, and employees, which until the match are the staff wanted."""
+    so staff is capped by liquidity. Writes employer, and employees, which until the match are the staff wanted."""
     xp = namespace(s)
     staff = tally(None, s.employer, p.n_firms)
     mean_ability = xp.where(staff > 0, tally(s.ability, s.employer, p.n_firms) / xp.maximum(staff, 1), 1)
@@ -699,14 +706,13 @@ def release_workers(p: Params, s: State, a: Actions, e: Shocks) -> None:
     leaves = 1 - (1 - p.separation) * (1 - p.layoff_speed * xp.take_along_axis(excess, xp.maximum(s.employer, 0).astype(np.int64), 1))
     lost = working & (e.separation < leaves)
     s.employer[...] = xp.where(lost, -1, s.employer)
-    s.separations[...] = lost.sum(1) / p.n_consumers
     s.employees[...] = wanted
 
 
 @kernel("monetary.cu")
 def match_workers(p: Params, s: State, a: Actions, e: Shocks) -> None:
     """M = U V / (U^iota + V^iota)^(1/iota) matches; a lottery orders the seekers, vacancies are filled by systematic sampling, so all have
-    the same chance. Writes employer, employees, spell, vacancies, hires, fill_rate, unemployment."""
+    the same chance. Writes employer, employees, spell, vacancies, fill_rate, unemployment."""
     xp = namespace(s)
     staff = tally(None, s.employer, p.n_firms)
     eagerness = xp.exp(p.vacancy_response * s.sentiment) / xp.clip(s.fill_rate, 0.35, 1)
@@ -726,7 +732,7 @@ def match_workers(p: Params, s: State, a: Actions, e: Shocks) -> None:
     s.employer[replica, who] = firm
     s.employees[...] = tally(None, s.employer, p.n_firms)
     s.spell[...] = xp.where(s.employer >= 0, 0, s.spell + 1)
-    s.vacancies[...], s.hires[...] = offers / p.n_consumers, hired / p.n_consumers
+    s.vacancies[...] = offers / p.n_consumers
     s.fill_rate[...] = 0.7 * s.fill_rate + 0.3 * hired / xp.maximum(offers, 1)
     s.unemployment[...] = (s.employer < 0).sum(1) / p.n_consumers
 
@@ -793,17 +799,24 @@ def _mixed(x: Array, key: Array, turn: int) -> Array:
 
 @kernel("monetary.cu")
 def produce(p: Params, s: State, a: Actions) -> None:
-    """y = min(z a K^alpha (N h)^(1 - alpha), 1.02 y*) with hours h = clip(N* / N, 0.9, 1.1). Writes labor, hours, produced,
-    capacity_use."""
+    """y = min(z a K^alpha (N h)^(1 - alpha), 1.02 y*) with hours h = clip(N* / N, 0.9, 1.1). Writes labor, hours, hours_worked,
+    produced, capacity_use."""
     xp = namespace(s)
-    worked = s.ability * xp.asarray(HOURS)[xp.clip(a.effort, 0, 2)]
-    labor = tally(worked, s.employer, p.n_firms)
+    time = xp.asarray(HOURS)[xp.clip(a.effort, 0, 2)]
+    labor = tally(s.ability * time, s.employer, p.n_firms)
     s.hours[...] = xp.clip(s.labor_wanted / xp.maximum(labor, TINY), p.hours_low, p.hours_high)
     s.labor[...] = labor * s.hours
+    s.hours_worked[...] = xp.where(s.employer >= 0, time * _hours(s), 0).sum(1) / p.n_consumers
     skill = _skill(p, s)
     s.produced[...] = xp.minimum(skill * s.labor ** (1 - p.capital_share), 1.02 * s.output_wanted)
     capacity = skill * (p.capacity_staffing * s.normal_staffing[:, None] * s.capital) ** (1 - p.capital_share)
     s.capacity_use[...] = s.produced.sum(1) / xp.maximum(capacity.sum(1), TINY)
+
+
+def _hours(s: State) -> Array:
+    """Working time, over full time, of the firm that a consumer works for; of the first firm without work, (R, C)."""
+    xp = namespace(s)
+    return xp.take_along_axis(s.hours, xp.maximum(s.employer, 0).astype(np.int64), 1)
 
 
 def _skill(p: Params, s: State) -> Array:
@@ -860,17 +873,17 @@ def lend_to_consumers(p: Params, s: State, a: Actions) -> None:
 @kernel("monetary.cu")
 def trade(p: Params, s: State) -> None:
     """Demand goes to firms by customers x price^(1 - eta), what they cannot serve is offered once to the others; all buyers get the same
-    share of their budgets. Writes spending, purchases, investment, revenue, sales, orders, inventory, inventory_cost, goods_cost,
-    customers, expected_sales, price levels, deposits, firm_deposits, treasury, inventory_change, shortage."""
+    share of their budgets. Writes spending, purchases, investment, revenue, sales, noticed_demand, inventory, inventory_cost,
+    goods_cost, customers, expected_sales, price levels, deposits, firm_deposits, treasury, inventory_change, shortage."""
     xp = namespace(s)
     public = micro(p.purchases_share * s.purchases_level * s.trend_output * xp.exp(s.purchases_shock) * s.price_level)
     budget = coins(s.spending.sum(1) + s.investment.sum(1) + public)
     appeal = s.customers * s.price ** (1 - p.elasticity)
-    orders = appeal / appeal.sum(1, keepdims=True) * budget[:, None] / s.price
+    asked = appeal / appeal.sum(1, keepdims=True) * budget[:, None] / s.price
     supply = s.inventory + s.produced
-    first = xp.minimum(orders, supply)
+    first = xp.minimum(asked, supply)
     left = (supply - first) * s.price
-    unmet = ((orders - first) * s.price).sum(1)
+    unmet = ((asked - first) * s.price).sum(1)
     second = xp.minimum(unmet / xp.maximum(left.sum(1), TINY), 1)[:, None] * (supply - first)
     sales = xp.minimum(first + second, supply)
     worth = (sales * s.price).sum(1)
@@ -884,8 +897,8 @@ def trade(p: Params, s: State) -> None:
     s.firm_deposits += s.revenue - s.investment
     s.treasury -= s.purchases
 
-    s.orders[...], s.sales[...] = xp.minimum(orders + second, 1.15 * s.expected_sales), sales
-    s.expected_sales += p.sales_memory * (s.orders - s.expected_sales)
+    s.noticed_demand[...], s.sales[...] = xp.minimum(asked + second, 1.15 * s.expected_sales), sales
+    s.expected_sales += p.sales_memory * (s.noticed_demand - s.expected_sales)
     held = s.inventory_cost + s.wage_bill
     s.goods_cost[...] = xp.where(supply > sales, share(held, sales / xp.maximum(supply, TINY)), held)
     s.inventory_cost[...] = held - s.goods_cost
@@ -947,17 +960,20 @@ def settle_firms(p: Params, s: State) -> None:
 
 @kernel("monetary.cu")
 def settle_consumers(p: Params, s: State) -> None:
-    """Deposit interest, taxed; loan interest and principal, overdrawn if need be. Writes interest_received, interest_paid, repaid,
-    borrowed, income_taxes, deposits, loans, treasury, overdrafts."""
+    """Deposit interest, taxed; loan interest and principal, overdrawn if need be. Who has no work, and whose interest and principal due
+    exceed 0.8 of income and all deposits, is insolvent. Writes interest_received, interest_paid, repaid, borrowed, insolvent,
+    income_taxes, deposits, loans, treasury, overdrafts."""
     xp = namespace(s)
     bank = s.bank.astype(np.int64)
     s.interest_received[...] = share(s.deposits, xp.take_along_axis(s.deposit_rate, bank, 1) / QUARTERS)
     s.interest_paid[...] = share(s.loans, (xp.take_along_axis(s.base_rate, bank, 1) + p.consumer_margin) / QUARTERS)
     principal = share(s.loans, p.consumer_amortisation)
+    due = s.interest_paid + principal
+    s.insolvent[...] = (s.employer < 0) & (due > p.service_limit * (s.wage_income + s.benefits)) & (s.deposits < due)
     tax = floor_share(s.interest_received, s.income_tax[:, None])
     s.repaid += principal
     s.income_taxes += tax
-    s.deposits += s.interest_received - tax - s.interest_paid - principal
+    s.deposits += s.interest_received - tax - due
     s.loans -= principal
     s.treasury += tax.sum(1)
     drawn = overdraw(s.deposits, s.loans)
@@ -1021,12 +1037,9 @@ def resolve_firms(p: Params, s: State) -> None:
 
 @kernel("monetary.cu")
 def resolve_consumers(p: Params, s: State) -> None:
-    """An unemployed consumer whose debt service exceeds 0.8 of income and all deposits is discharged and gets no credit for seven years.
-    Writes loans, forgiven, excluded."""
+    """Insolvent consumers are discharged and get no credit for seven years. Writes loans, forgiven, excluded."""
     xp = namespace(s)
-    service = s.interest_paid + s.repaid
-    income = s.wage_income + s.benefits
-    broke = (s.employer < 0) & (s.loans > 0) & (service > p.service_limit * income) & (s.deposits < service)
+    broke = s.insolvent == 1
     s.forgiven[...] = xp.where(broke, s.loans, 0)
     s.loans -= s.forgiven
     s.excluded[...] = xp.where(broke, p.exclusion_time, xp.maximum(s.excluded - 1, 0))
@@ -1063,13 +1076,12 @@ def resolve_banks(p: Params, s: State) -> None:
 @kernel("monetary.cu")
 def finance_entrants(p: Params, s: State) -> None:
     """A firm whose capital has fallen below 5 % of the mean, or of the normal if that is less, makes room for an entrant with mean prices
-    and wages, for whose capital the owners pay what their deposits allow. Writes entrant, entries, equity_issued, equity_paid, deposits,
+    and wages, for whose capital the owners pay what their deposits allow. Writes entrant, equity_issued, equity_paid, deposits,
     firm_deposits, price, wage, customers, expected_sales, unit_labor, firm_productivity, smoothed_profit."""
     xp = namespace(s)
     mean = s.capital.mean(1)[:, None]
     leaves = s.capital < p.entry_size * xp.minimum(mean, s.normal_capital[:, None])
     s.entrant[...] = leaves
-    s.entries[...] = leaves.sum(1) / p.n_firms
     needed = xp.where(leaves, micro(1.5 * p.entrant_capital * s.normal_capital[:, None] * s.price_level[:, None]), 0)
     called = xp.minimum(split(needed.sum(1), s.ownership), s.deposits)
     s.equity_paid[...] = called
@@ -1113,13 +1125,15 @@ def _borrow_reserves(p: Params, s: State) -> None:
 
 @kernel("monetary.cu")
 def observe(p: Params, s: State) -> None:
-    """What all know at the start of the next quarter. Writes inflation*, expected_inflation, real_deposit_rate, permanent_income, output,
-    nominal_output, sentiment, trend_output, output_gap, gap_change, mean_wage, wage_growth, debt_ratio, credit, credit_growth."""
+    """What all know at the start of the next quarter. Writes inflation*, expected_inflation, average_inflation, real_deposit_rate,
+    permanent_income, output, nominal_output, sentiment, trend_output, output_gap, gap_change, mean_wage, wage_growth, debt_ratio, credit,
+    credit_growth."""
     xp = namespace(s)
     level = s.price_level
     s.inflation[...] = QUARTERS * xp.log(level / s.price_1)
     s.inflation_4q[...] = xp.log(level / s.price_4)
     s.expected_inflation[...] = p.anchor * p.inflation_target + (1 - p.anchor) * (0.7 * s.expected_inflation + 0.3 * s.inflation_4q)
+    s.average_inflation += (s.inflation - s.average_inflation) / AVERAGED
     s.real_deposit_rate += 0.25 * (s.deposit_rate.mean(1) - s.expected_inflation - s.real_deposit_rate)
     cash = coins(s.wage_income + s.benefits + s.interest_received - s.interest_paid + s.dividends - s.income_taxes) / level[:, None]
     memory = xp.where(s.impatient == 1, p.income_memory_impatient, p.income_memory)
@@ -1153,12 +1167,12 @@ def reward(p: Params, s: State, a: Actions, r: Rewards) -> None:
     eaten = xp.maximum(coins(s.spending) / s.price_level[:, None] / s.normal_consumption[:, None], 0.01)
     utility = xp.log(eaten) if p.risk_aversion == 1 else (eaten ** (1 - p.risk_aversion) - 1) / (1 - p.risk_aversion)
     effort = xp.clip(a.effort, 0, 2)
-    searched = p.search_cost * (effort + 1) / 2
-    time = xp.where(s.employer >= 0, xp.asarray(HOURS)[effort], searched)
+    searched = p.search_time * (effort + 1) / 2
+    time = xp.where(s.employer >= 0, xp.asarray(HOURS)[effort] * _hours(s), searched)
     power = 1 + 1 / p.frisch
     r.consumer[...] = xp.exp(s.demand_shock)[:, None] * utility - p.disutility * time**power / power
     profit = s.revenue - s.goods_cost - s.worn - s.firm_interest_paid + s.firm_interest_received - s.firm_tax
-    r.firm[...] = coins(profit + s.firm_forgiven - s.firm_bailed_in) / (s.price_level * s.normal_capital)[:, None]
+    r.firm[...] = coins(profit - s.firm_bailed_in) / (s.price_level * s.normal_capital)[:, None]
     gain = s.loan_interest - s.deposit_interest + s.coupons + s.reserve_interest - s.advance_interest - s.bank_tax - s.write_offs
     r.bank[...] = coins(gain) / (s.normal_equity * s.price_level)[:, None]
     debt = 10 * (s.debt_ratio - p.debt_target)

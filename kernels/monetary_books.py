@@ -20,8 +20,8 @@ from kernels.core.ledger import LIMIT, Matrix
 SECTORS = ("consumers", "firms", "banks", "government", "central bank")
 ACCOUNTS = ("consumers", "firms current", "firms capital", "banks current", "banks capital", "government", "central bank current",
             "central bank capital")
-REMEMBERED = ("deposits", "loans", "firm_deposits", "firm_loans", "inventory", "inventory_cost", "bank_deposits", "bank_loans", "equity",
-              "bank_bonds", "advances", "reserves", "bonds", "central_bank_bonds", "treasury")
+REMEMBERED = ("deposits", "loans", "firm_deposits", "firm_loans", "capital", "inventory", "inventory_cost", "bank_deposits", "bank_loans",
+              "equity", "bank_bonds", "advances", "reserves", "bonds", "central_bank_bonds", "treasury")
 Errors = Mapping[str, Array]  # sector or row -> (R,)
 
 
@@ -237,6 +237,7 @@ CHANGES: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {  # ba
         "firm_deposits": (("revenue", "firm_interest_received", "firm_borrowed", "equity_issued"),
                           ("wage_bill", "investment", "firm_interest_paid", "firm_tax", "firm_dividends", "firm_repaid", "firm_bailed_in")),
         "firm_loans": (("firm_borrowed",), ("firm_repaid", "firm_forgiven")),
+        "inventory_cost": (("wage_bill",), ("goods_cost",)),
     },
 }
 
@@ -293,10 +294,13 @@ def t7_jobs(p: Any, b: Any, s: Any) -> Errors:
 
 
 def t8_goods(p: Any, b: Any, s: Any) -> Errors:
-    """Opening inventory plus output is sales plus closing inventory, firm by firm, relative."""
+    """Opening inventory plus output is sales plus closing inventory, and K' = K + (investment - wear) / P, firm by firm, relative."""
     xp = namespace(s)
     supply = b.inventory + s.produced
-    return {"firms": (xp.abs(supply - s.sales - s.inventory) / xp.maximum(supply, 1)).max(1)}
+    unit = (1e-6 / s.price_level)[:, None]  # of money, in goods: wear is rounded to it
+    off = xp.maximum(xp.abs(b.capital + (s.investment - s.worn) * unit - s.capital) - unit, 0)
+    return {"firms": (xp.abs(supply - s.sales - s.inventory) / xp.maximum(supply, 1)).max(1),
+            "capital of firms": (off / xp.maximum(s.capital, 1)).max(1)}
 
 
 def t9_output(p: Any, b: Any, s: Any) -> Errors:

@@ -96,6 +96,7 @@ DEVICE void check(const Params &p, const State &s, const Actions &a, const Rewar
     const i64 went = s.wage_bill[j] + s.investment[j] + s.firm_interest_paid[j] + s.firm_tax[j] + s.firm_dividends[j] + s.firm_repaid[j]
       + s.firm_bailed_in[j];
     gap = off(off(gap, came - went - money), s.firm_borrowed[j] - s.firm_repaid[j] - s.firm_forgiven[j] - debt);
+    gap = off(gap, s.wage_bill[j] - s.goods_cost[j] - (s.inventory_cost[j] - a.inventory_cost[j]));
     low = at_most(at_most(low, s.firm_deposits[j]), at_most(s.firm_loans[j], s.inventory_cost[j]));
     high = at_least(at_least(high, s.firm_deposits[j]), at_least(s.firm_loans[j], s.inventory_cost[j]));
     firm_deposits += s.firm_deposits[j], firm_loans += s.firm_loans[j], d_firm_deposits += money, d_firm_loans += debt;
@@ -105,6 +106,7 @@ DEVICE void check(const Params &p, const State &s, const Actions &a, const Rewar
     firm_dividends += s.firm_dividends[j], firm_forgiven += s.firm_forgiven[j], firm_bailed_in += s.firm_bailed_in[j];
     equity_issued += s.equity_issued[j];
   }
+  const double unit = 1e-6 / *s.price_level;  // of money, in goods: wear is rounded to it
   double goods = 0, scarce = 0;
   i64 heads = 0, capital_low = 0, capital_high = 0;
   BARRIER();
@@ -116,6 +118,8 @@ DEVICE void check(const Params &p, const State &s, const Actions &a, const Rewar
     s.scratch[j] = 0;
     const double supply = a.inventory[j] + s.produced[j];
     goods = at_least(goods, distance(supply - s.sales[j], s.inventory[j]) / at_least(supply, 1));
+    const double astray = distance(a.capital[j] + (double)(s.investment[j] - s.worn[j]) * unit, s.capital[j]) - unit;
+    if (astray > 0) goods = at_least(goods, astray / at_least(s.capital[j], 1));
     scarce = at_least(scarce, -at_most(s.capital[j], s.inventory[j]));
     capital_low = at_most(capital_low, s.capital_value[j]), capital_high = at_least(capital_high, s.capital_value[j]);
   }
@@ -125,7 +129,7 @@ DEVICE void check(const Params &p, const State &s, const Actions &a, const Rewar
     infinite(F, s.capital) + infinite(F, s.inventory) + infinite(F, s.price) + infinite(F, s.wage) + infinite(F, s.firm_productivity)
     + infinite(F, s.customers) + infinite(F, s.expected_sales) + infinite(F, s.output_wanted) + infinite(F, s.labor_wanted)
     + infinite(F, s.unit_labor) + infinite(F, s.real_rate) + infinite(F, s.loan_rate) + infinite(F, s.investment_plan)
-    + infinite(F, s.smoothed_profit) + infinite(F, s.orders) + infinite(F, s.sales) + infinite(F, s.produced) + infinite(F, s.labor)
+    + infinite(F, s.smoothed_profit) + infinite(F, s.noticed_demand) + infinite(F, s.sales) + infinite(F, s.produced) + infinite(F, s.labor)
     + infinite(F, s.hours)), most, at_most(lowest, -largest(-capital_low)));
   firm_deposits = together(firm_deposits), firm_loans = together(firm_loans), d_firm_deposits = together(d_firm_deposits);
   d_firm_loans = together(d_firm_loans), capital_value = together(capital_value), inventory_cost = together(inventory_cost);
@@ -178,12 +182,12 @@ DEVICE void check(const Params &p, const State &s, const Actions &a, const Rewar
     infinite(1, s.coupon) + infinite(1, s.income_tax) + infinite(1, s.purchases_level) + infinite(1, s.replacement)
     + infinite(1, s.policy_rate) + infinite(1, s.rate_change) + infinite(1, s.price_level) + infinite(1, s.price_1) + infinite(1, s.price_2)
     + infinite(1, s.price_3) + infinite(1, s.price_4) + infinite(1, s.inflation) + infinite(1, s.inflation_4q)
-    + infinite(1, s.expected_inflation) + infinite(1, s.real_deposit_rate) + infinite(1, s.unemployment) + infinite(1, s.output)
+    + infinite(1, s.expected_inflation) + infinite(1, s.average_inflation) + infinite(1, s.real_deposit_rate) + infinite(1, s.unemployment) + infinite(1, s.output)
     + infinite(1, s.nominal_output) + infinite(1, s.trend_output) + infinite(1, s.output_gap) + infinite(1, s.gap_change)
     + infinite(1, s.mean_wage) + infinite(1, s.wage_growth) + infinite(1, s.debt_ratio) + infinite(1, s.credit)
-    + infinite(1, s.credit_growth) + infinite(1, s.fill_rate) + infinite(1, s.vacancies) + infinite(1, s.hires) + infinite(1, s.separations)
+    + infinite(1, s.credit_growth) + infinite(1, s.fill_rate) + infinite(1, s.vacancies) + infinite(1, s.hours_worked)
     + infinite(1, s.inventory_change) + infinite(1, s.rationed) + infinite(1, s.shortage) + infinite(1, s.overdrafts)
-    + infinite(1, s.failures) + infinite(1, s.entries) + infinite(1, s.charge_offs) + infinite(1, s.capacity_use) + infinite(1, s.sentiment)
+    + infinite(1, s.failures) + infinite(1, s.charge_offs) + infinite(1, s.capacity_use) + infinite(1, s.sentiment)
     + infinite(1, s.trend) + infinite(1, s.tfp) + infinite(1, s.demand_shock) + infinite(1, s.purchases_shock)
     + infinite(1, s.investment_shock) + infinite(1, s.cost_shock) + infinite(1, s.spread_shock) + infinite(1, s.rate_shock)
     + infinite(1, s.equity_shock) + infinite(1, s.normal_staffing) + infinite(1, s.normal_consumption) + infinite(1, s.normal_wage)

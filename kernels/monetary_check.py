@@ -25,7 +25,7 @@ class Rewards:
     T5: Array = per(doc="largest gap between a bank's capital and its flows", unit="micro")
     T6: Array = per(doc="wealth less what is owned, relative")
     T7: Array = per(doc="largest gap between payrolls and employment, or employers that do not exist", unit="consumers")
-    T8: Array = per(doc="largest gap between goods and sales, relative")
+    T8: Array = per(doc="largest gap between goods and sales, or between capital and what adds to it, relative")
     T9: Array = per(doc="largest gap between the three sides of domestic product, relative")
     T10: Array = per(doc="how far the lowest balance lies below zero")
     T11: Array = per(doc="most of these in a sector: a real not finite, a balance too high, a balance too low")

@@ -31,7 +31,7 @@ from rllib_macro.terminal import spelled_out
 
 LEARNED, UNTRAINED, RANDOM = "learned", "untrained", "random"
 SEARCH = 4_000_000  # offset of the seeds on which rules are searched for
-SEARCHED = 128  # most episodes on which a trial is played
+SEARCHED, SEARCH_SEEDS = 256, 4  # most episodes and seeds on which a trial is played: the worst episodes weigh much
 SCALAR = 20  # most trials of a rule with one argument
 Shares = dict[str, dict[str, float]]  # choice: value: share of the times it was chosen
 Watch = Callable[[str], None]
@@ -129,7 +129,8 @@ def found(base: RunConfig, policies: Mapping[str, Any], type_: str, name: str, s
           watch: Watch | None = None) -> Contender:
     """The type by the rule of one of its economy's searches, with the arguments found on other seeds than those of the evaluation."""
     rule, bounds = envs.load(base.economy).study.searches[type_][name]
-    other = Sampling((SEARCH + min(sampling.seeds),), min(sampling.episodes, SEARCHED))
+    seeds = tuple(SEARCH + seed for seed in sampling.seeds[:SEARCH_SEEDS])
+    other = Sampling(seeds, max(1, min(sampling.episodes, SEARCHED) // len(seeds)))
     result = search(base, policies, type_, rule, bounds, other, trials, watch)
     return Contender(name, evaluate.scripted(base, {type_: result["rule"]}), policies, {"found": result})
 

@@ -25,6 +25,7 @@ CRISES: dict[str, dict[str, Crisis]] = {  # model (file of kernels/) -> name -> 
         "spread": Crisis("loans cost 300 basis points more for four quarters", impulses={"loan_spread": (START, 0.03, 4)}),
         "capital_rule": Crisis("banks lend up to a capital of 13 % of loans instead of 10.5 %", params={"capital_lending": 0.13}),
         "losses": Crisis("firm loans worth 30 % of bank capital are written off", impulses={"bank_equity": (START, 0.30)}),
+        "buffer_release": Crisis("banks may use their buffer: they lend up to a capital of 8 % of loans", params={"capital_lending": 0.08}),
         "bail_out": Crisis("the government recapitalises failed banks", params={"resolution": 0}),
         "bail_in": Crisis("depositors recapitalise failed banks", params={"resolution": 1}),
         "forbearance": Crisis("failed banks go on as they are", params={"resolution": 2}),

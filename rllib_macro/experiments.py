@@ -61,11 +61,12 @@ class Impulse:
 
 
 def impulse(config: RunConfig, policies: Mapping[str, Any], shocks: Mapping[str, float], at: int = 1, *, quarters: int = 1,
-            seeds: Sequence[int] = (0, 1, 2), replicas: int = 64) -> Impulse:
+            seeds: Sequence[int] = (0, 1, 2), replicas: int = 64, within: Mapping[str, float] | None = None) -> Impulse:
     """Responses to so much added to the draws of some shocks in `quarters` periods from period `at` (from 0) on.
 
-    Every episode is played twice with the same random numbers, from the same start, once with the shocks; policies react to what they see.
-    Signs are expected of a single shock only.
+    `within` are Params in force in the episodes, with and without the shocks, but not in the play that warms them up. Every episode is
+    played twice with the same random numbers, from the same start, once with the shocks; policies react to what they see. Signs are
+    expected of a single shock only.
     """
     economy = envs.load(config.economy)
     last = economy.periods(fixed_params(config)) - 1
@@ -74,8 +75,8 @@ def impulse(config: RunConfig, policies: Mapping[str, Any], shocks: Mapping[str,
         raise RunError(f"the shock must come in period 0 to {last}, got {at}")
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for seed in seeds:
-        without = paths(config, policies, seed, replicas)
-        shocked = paths(config, policies, seed, replicas, {t: shocks for t in range(at, at + quarters)})
+        without = paths(config, policies, seed, replicas, within=within)
+        shocked = paths(config, policies, seed, replicas, {t: shocks for t in range(at, at + quarters)}, within=within)
         for name in without:
             found.setdefault(name, []).append((without[name], shocked[name]))
     baseline, with_shock = ({name: np.concatenate([pair[i] for pair in pairs]) for name, pairs in found.items()} for i in (0, 1))
@@ -101,14 +102,15 @@ def compare(config: RunConfig, policies: Mapping[str, Any], type_: str, rules: S
 
 
 def paths(config: RunConfig, policies: Mapping[str, Any], seed: int, replicas: int, shocks: Mapping[int, Mapping[str, float]] | None = None,
-          watch: Callable[[Batch], None] | None = None, explore: bool = True) -> Paths:
-    """Every measure and mean reward in every period of one episode of fresh replicas.
+          watch: Callable[[Batch], None] | None = None, explore: bool = True, within: Mapping[str, float] | None = None) -> Paths:
+    """Every measure and mean reward in every period of one episode of fresh replicas, with Params changed after any warm-up.
 
     `shocks` are what is added to draws, {period: {shock: size}}; `watch` is called with the batch after every period, the last of which
     leaves the State of a new episode.
     """
     player = fresh_player(config, policies, replicas, seed)
     batch = player.batch
+    batch.adjust(within)
     frames: dict[str, list[np.ndarray]] = {}
     for t in range(batch.economy.periods(batch.p)):
         batch.impulses = {name: (t, size) for name, size in (shocks or {}).get(t, {}).items()}

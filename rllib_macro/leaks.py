@@ -130,10 +130,17 @@ def goods_vanish(p: Any, s: Any) -> None:
     s.inventory[:, 0] *= 0.99
 
 
-@leak("trade", "T9", "production and income")
+@leak("trade", "T4", "firms")
 def stock_written_up(p: Any, s: Any) -> None:
     """One firm's inventory is worth a coin more than it cost."""
     s.inventory_cost[:, 0] += MICRO
+
+
+@leak("accumulate", "T8", "capital of firms")
+def capital_conjured(p: Any, s: Any) -> None:
+    """One firm has a hundredth more capital than it had and bought, and its books show it."""
+    s.capital[:, 0] *= 1.01
+    s.capital_value[:, 0] = micro(s.capital[:, 0] * s.price_level)
 
 
 @leak("accumulate", "T6", "the nation")

@@ -1,6 +1,7 @@
 """Sections of docs/results/monetary.md, made from experiments and runs."""
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,13 +10,33 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from rllib_macro import evaluate, experiments
+from rllib_macro import evaluate, experiments, scored_play
+from rllib_macro.crises import CRISES as KNOWN
+from rllib_macro.crises import Crisis
+from rllib_macro.crises import together as crisis_of
+from rllib_macro.moments import hodrick_prescott
 from rllib_macro.results_2022 import replace
 from rllib_macro.run import Run, RunError
 from rllib_macro.subject import subject
 from rllib_macro.terminal import PROGRAM
 
 ECONOMY = "monetary"
+CRISES = (("spread",), ("losses",), ("losses", "bail_in"), ("losses", "forbearance"), ("losses", "spread"), ("losses", "spread", "bail_in"),
+          ("losses", "spread", "buffer_release"), ("capital_rule",))
+CRISIS_SHOWN = ("output", "real_credit", "failures", "debt_ratio")
+QUARTERS, DROPPED = 344, 100
+VARIANTS = {  # label: Params
+    "as it is": (),
+    "benefits of 20 % of the mean wage": ("replacement=0.2",),
+    "benefits of 70 %": ("replacement=0.7",),
+    "flat tax, no transfers": ("transfer=0", "income_tax=0.20"),
+    "higher tax, twice the transfers": ("transfer=0.124", "income_tax=0.34"),
+    "real rate of the rule 0 %": ("neutral_rate=0",),
+    "real rate of the rule 3 %": ("neutral_rate=0.03",),
+    "full reserves: banks hold all deposits as reserves": ("reserve_ratio=1",),
+    "no credit": ("leverage_limit=0", "leverage_target=0", "credit_line=0"),
+    "flexible prices: all may change, by as much as they like": ("reprice_chance=1", "price_step=10", "cost_memory=1"),
+}
 PAIRS = 64
 SHOCKS = {  # what the rows of the table are called: shock, size, quarters in a row
     "policy rate +100 bp": ("policy_rate", 0.01, 1),
@@ -59,11 +80,85 @@ def _cell(of: experiments.Response, first: int) -> str:
 
 
 def _lost(bound: float) -> float:
-    """Output lost in a slump of demand, percent times quarters over 24 quarters."""
-    at_rest = subject(ECONOMY, [f"params.lower_bound={bound}"])
+    """Output lost in a slump of demand, percent times quarters over 24 quarters; both bounds start from the same states."""
+    at_rest = subject(ECONOMY)
     shock, size, quarters = SLUMP
-    told = experiments.impulse(at_rest.config, at_rest.policies, {shock: size}, 1, quarters=quarters, seeds=(1000,), replicas=PAIRS)
+    told = experiments.impulse(at_rest.config, at_rest.policies, {shock: size}, 1, quarters=quarters, seeds=(1000,), replicas=PAIRS,
+                               within={"lower_bound": bound})
     return -float(np.sum(told.responses["output"].mean[told.first:told.first + 24]))
+
+
+def crises(_: Sequence[Path] = ()) -> str:
+    """What credit crises cost against the same draws without them, scripted play: output over 24 quarters, credit, failures."""
+    at_rest = subject(ECONOMY)
+    lines = ["Made by `python -m rllib_macro.results_monetary crises --into docs/results/monetary.md`.", "",
+             "| crisis | output lost in 24 quarters, %-quarters | real credit after 12 quarters, % | failures in 12 quarters, points | "
+             "debt ratio after 24 quarters, points |", "| --: | --: | --: | --: | --: |"]
+    for names in CRISES:
+        crisis = crisis_of(ECONOMY, names)
+        paired = [experiments.paths(at_rest.config, at_rest.policies, 1000, PAIRS, shocks, within=params) for shocks, params in (
+            ({}, {}), (_by_period(crisis), crisis.params))]
+        calm, hit = ({name: of[name][:, 2:] for name in CRISIS_SHOWN} for of in paired)
+        output, credit = (100 * np.log(hit[name] / calm[name]) for name in ("output", "real_credit"))
+        cells = (-output[:, :24].sum(1), credit[:, 12], 100 * (hit["failures"] - calm["failures"])[:, :12].sum(1),
+                 100 * (hit["debt_ratio"] - calm["debt_ratio"])[:, 24])
+        shown = (experiments.interval(cell) for cell in cells)
+        lines.append(f"| {' + '.join(names)} | " + " | ".join(f"{of['mean']:.1f} ± {of['mean'] - of['low']:.1f}" for of in shown) + " |")
+    return "\n".join([*lines, "", f"Against the same {PAIRS} worlds with the same draws and no crisis, with half of the 95 % interval; the "
+                      f"rules of a crisis hold from the start of an episode. {_told()}"])
+
+
+def _by_period(crisis: Crisis) -> dict[int, dict[str, float]]:
+    """Shocks of a crisis by period: {period: {shock: size}}."""
+    shocks: dict[int, dict[str, float]] = {}
+    for name, (first, size, *length) in crisis.impulses.items():
+        for period in range(first, first + (length[0] if length else 1)):
+            shocks.setdefault(period, {})[name] = size
+    return shocks
+
+
+def _told() -> str:
+    """What each crisis is."""
+    names = dict.fromkeys(name for names in CRISES for name in names)
+    return "; ".join(f"`{name}`: {KNOWN[ECONOMY][name].does}" for name in names) + "."
+
+
+def fiscal(_: Sequence[Path] = ()) -> str:
+    """Output for each unit of government purchases, under rules of the central bank, scripted play otherwise."""
+    lines = ["Made by `python -m rllib_macro.results_monetary fiscal --into docs/results/monetary.md`.", "",
+             "| central bank | government | output for a unit of purchases, 8 quarters | 4q inflation, points, mean of 8 quarters | "
+             "debt ratio after 24 quarters, points |", "| --: | --: | --: | --: | --: |"]
+    shock, size, _quarters = SHOCKS["purchases +1 % of output"]
+    for bank, government in itertools.product(("inertial", "fixed_rate(rate=0)"), ("scripted", "balanced_budget")):
+        played = evaluate.scripted(subject(ECONOMY).config, {"central_bank": bank, "government": government})
+        without, bought = (experiments.paths(played, {}, 1000, PAIRS, shocks) for shocks in ({}, {1: {shock: size}}))
+        spent, made = (bought[name][:, 2:10].sum(1) - without[name][:, 2:10].sum(1) for name in ("purchases", "output"))
+        prices, debt = (100 * (bought[name] - without[name]) for name in ("inflation_4q", "debt_ratio"))
+        ratio = made.mean() / spent.mean()
+        half = experiments.interval((made - ratio * spent) / spent.mean())
+        cells = (f"{ratio:.2f} ± {half['mean'] - half['low']:.2f}", *(f"{of['mean']:.2f} ± {of['mean'] - of['low']:.2f}" for of in (
+            experiments.interval(prices[:, 2:10].mean(1)), experiments.interval(debt[:, 26]))))
+        lines.append(f"| {bank} | {government} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Purchases rise by 1 % of output, of which 95 % are left a quarter later; {PAIRS} pairs, half of the 95 "
+                      "% interval. `fixed_rate(rate=0)` keeps the rate at zero whatever happens, as at the lower bound."])
+
+
+def variants(_: Sequence[Path] = ()) -> str:
+    """Long scripted play under other parameters: inequality, credit, limit cases."""
+    lines = ["Made by `python -m rllib_macro.results_monetary variants --into docs/results/monetary.md`.", "",
+             "| economy | wealth Gini | top 10 % | bottom 50 % | income Gini | unemployment, % | inflation, % | std output, % | "
+             "real credit over output | std of real credit over that of output |", "|" + " --: |" * 10]
+    for label, settings in VARIANTS.items():
+        of = scored_play.behaviours(ECONOMY, ["scripted"], settings, QUARTERS)[0]
+        found = scored_play.series(of, 0, 16, QUARTERS, DROPPED)
+        kept = {name: series[:, DROPPED:] for name, series in found.items() if series.ndim == 2}
+        swing = {name: hodrick_prescott(100 * np.log(kept[name])).std(1).mean() for name in ("output", "real_credit")}
+        cells = (*(f"{found[name].mean():.2f}" for name in ("gini", "top_10_share", "bottom_50_share", "income_gini")),
+                 *(f"{100 * kept[name].mean():.1f}" for name in ("unemployment", "inflation")), f"{swing['output']:.2f}",
+                 f"{(kept['real_credit'] / kept['output']).mean():.2f}", f"{swing['real_credit'] / swing['output']:.2f}")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Means of 16 replicas and {QUARTERS - DROPPED} quarters after {DROPPED}, 4,000 consumers; cycles by the "
+                      "filter of Hodrick and Prescott."])
 
 
 def central_bank(files: Sequence[Path]) -> str:
@@ -147,7 +242,8 @@ def _only(files: Sequence[Path]) -> Path:
     return files[0]
 
 
-SECTIONS: dict[str, Callable[[Sequence[Path]], str]] = {"impulses": impulses, "central_bank": central_bank, "together": together}
+SECTIONS: dict[str, Callable[[Sequence[Path]], str]] = {
+    "impulses": impulses, "crises": crises, "fiscal": fiscal, "variants": variants, "central_bank": central_bank, "together": together}
 
 
 def main(

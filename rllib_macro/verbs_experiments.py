@@ -42,6 +42,7 @@ def impulse(
     settings: Settings = None,
     shock: Annotated[list[str] | None, option("NAME[=X]", "Shock of the economy, such as tfp=-0.01; may be repeated.")] = None,
     size: Annotated[float, typer.Option(metavar="X", help="Added to draws of shocks without a size of their own.")] = 0.01,
+    within: Annotated[list[str] | None, option("PARAM=X", "Param in force in the episodes, not in the play that warms them up.")] = None,
     at: Annotated[int, typer.Option(metavar="N", min=0, help="Period of the episode whose draw it is added to.")] = 1,
     quarters: Annotated[int, typer.Option(metavar="N", min=1, help="Periods in a row in which it is added.")] = 1,
     pairs: Annotated[int | None, option("N", "Paired episodes in all (default: --replicas of every seed).", min=2)] = None,
@@ -52,17 +53,24 @@ def impulse(
 
     What a lower bound on the policy rate costs in a slump of six quarters is the difference between
 
-    impulse monetary --shock demand=-0.012 --quarters 6 params.lower_bound=0
+    impulse monetary --shock demand=-0.012 --quarters 6
 
-    and the same with params.lower_bound=-1, in the sum of the responses of output.
+    and the same with --within lower_bound=-1, in the sum of the responses of output.
     """
+    from envs.core.batch import with_values
     from rllib_macro import experiments
+    from rllib_macro.env_runner import fixed_params
     from rllib_macro.subject import subject as named
     with asked():
-        found, shocks = named(subject, settings or [], checkpoint), _shocks(shock or [], size)
+        found, shocks = named(subject, settings or [], checkpoint), _numbers("shock", shock or [], "tfp", size)
+        if not shocks:
+            raise Mistake("name a shock, such as --shock tfp=-0.01")
+        changed = _numbers("within", within or [], "lower_bound=-1")
+        with_values(fixed_params(found.config), changed)
     seeds = found.config.evaluation.seeds if pairs is None else found.config.evaluation.seeds[:1]
     with console(stderr=True).status(f"playing {subject} with and without {', '.join(shocks)}"):
-        told = experiments.impulse(found.config, found.policies, shocks, at, quarters=quarters, seeds=seeds, replicas=pairs or replicas)
+        told = experiments.impulse(found.config, found.policies, shocks, at, quarters=quarters, seeds=seeds, replicas=pairs or replicas,
+                                   within=changed)
     if as_json:
         signs = {"signs": [asdict(sign) for sign in told.signs]} if told.signs else {}
         return emit({name: asdict(response) for name, response in told.responses.items()} | signs)
@@ -127,18 +135,17 @@ def compare(
     _show(told)
 
 
-def _shocks(given: Sequence[str], size: float) -> dict[str, float]:
-    """{shock: size} from NAME or NAME=X."""
-    if not given:
-        raise Mistake("name a shock, such as --shock tfp=-0.01")
-    shocks = {}
+def _numbers(flag: str, given: Sequence[str], example: str, size: float | None = None) -> dict[str, float]:
+    """{name: number} from NAME=X, or from NAME alone where there is a number for those."""
+    found = {}
     for text in given:
         name, equals, value = text.partition("=")
         try:
-            shocks[name] = float(value) if equals else size
+            found[name] = float(value) if equals or size is None else size
         except ValueError:
-            raise Mistake(f"--shock must look like tfp or tfp=-0.01, got {text!r}") from None
-    return shocks
+            looks = example if size is None else f"{example} or {example}=-0.01"
+            raise Mistake(f"--{flag} must look like {looks}, got {text!r}") from None
+    return found
 
 
 def _sampling(config: RunConfig, episodes: int | None) -> Any:

@@ -1,9 +1,11 @@
 """Batches of replicas: mistakes are one sentence, windows and parameters change between episodes, every world has its own randomness."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import envs
-from envs.core.batch import Batch
+from envs.core.batch import SHOCKS, STARTS, Batch
 from kernels import rbc
 from kernels.core import launch
 
@@ -147,6 +149,16 @@ def test_random_starts_differ_between_replicas_episodes_and_seeds_and_between_no
     again = cobweb()
     again.reset()
     assert not np.isin(again.s.stock, start).any()
+
+
+def test_the_worlds_that_warm_up_have_a_chance_of_their_own(monkeypatch):
+    made = []
+    monkeypatch.setattr("envs.core.batch.warmed_up", lambda key, bytes_each, periods, world: made.append(world(3)))
+    scripts = {type_: {"scripted": next(iter(rules.values())), **rules} for type_, rules in COBWEB.rules.items()}
+    played = Batch(replace(COBWEB, warm_up=2, rules=scripts), size=3, rules=dict.fromkeys(COBWEB.agents, "random"))
+    warm, = made
+    for purpose in (SHOCKS, STARTS):
+        assert not np.isin(warm.draws(purpose).bits(0, 4)[0], played.draws(purpose).bits(0, 4)[0]).any()
 
 
 def test_rules_of_two_types_do_not_share_their_chance(monkeypatch):

@@ -47,6 +47,11 @@ def test_the_difference_rule_needs_no_neutral_rate():
     assert a.rate_step == approx(0.5 * 0.02 / 4 + 0.5 * 0.01)
 
 
+def test_a_bank_that_averages_inflation_makes_up_for_past_misses():
+    p, s, a = acted(monetary.average_inflation, inflation_4q=0.02, output_gap=0.0, average_inflation=0.01, policy_rate=0.035)
+    assert s.policy_rate + a.rate_step == approx(p.neutral_rate + 0.02 - 0.01)
+
+
 def test_a_fixed_rate_is_reached_at_once():
     p, s, a = acted(lambda *args: monetary.fixed_rate(*args, rate=0.05), policy_rate=0.01)
     assert a.rate_step == approx(0.04)
@@ -129,7 +134,59 @@ def test_the_excluded_do_not_borrow_and_the_debtless_do_not_repay():
 def test_the_poor_cannot_plan_to_spend_much():
     broke = {"deposits": 0, "loans": 0, "excluded": 1, "permanent_income": 1.0, "price_level": 1.0}
     assert legal(monetary.SPENDING, "consumer", **broke) == [0.4, 0.6, 0.75, 0.9, 1.0]
-    assert legal(monetary.SPENDING, "consumer", **{**broke, "loans": 100 * MICRO}) == [0.4]  # the least is always there
+    assert legal(monetary.SPENDING, "consumer", **{**broke, "loans": 100 * MICRO}) == [0.4, 0.6, 0.75, 0.9, 1.0]
+
+
+def test_a_debt_beyond_the_line_does_not_lock_deposits_away():
+    rich = {"deposits": 2 * MICRO, "loans": 100 * MICRO, "excluded": 0, "permanent_income": 1.0, "price_level": 1.0, "credit_line": 0.1}
+    assert legal(monetary.SPENDING, "consumer", **rich) == list(monetary.SPENDING.values)  # 2 of deposits, 1 of income
+    poorer = {**rich, "deposits": 0, "loans": int(0.1 * MICRO)}
+    assert legal(monetary.SPENDING, "consumer", **poorer) == [0.4, 0.6, 0.75, 0.9, 1.0, 1.1, 1.25]  # 0.3 of the line are left
+
+
+def test_a_firm_hires_and_invests_as_far_as_deposits_and_credit_pay():
+    firm = {"wage": 1.0, "labor": 100.0, "labor_wanted": 100.0, "firm_deposits": 63 * MICRO, "firm_loans": 10 * MICRO,
+            "capital_value": 100 * MICRO, "inventory_cost": 0, "leverage_cap": 0.5, "capital": 40.0, "price_level": 1.0}
+    assert legal(monetary.HIRING, "firm", **firm) == [-0.10, -0.05, -0.02, 0.0, 0.02]  # 103 pay the wages of 102
+    assert legal(monetary.INVESTMENT, "firm", **firm) == [0.0, 0.5, 0.8, 1.0, 1.25, 1.6, 2.2]  # depreciation is 1, 3 are left
+    assert legal(monetary.INVESTMENT, "firm", **{**firm, "capital": 80.0}) == [0.0, 0.5, 0.8, 1.0, 1.25]
+    assert legal(monetary.HIRING, "firm", **{**firm, "firm_loans": 90 * MICRO}) == [-0.10, -0.05, -0.02, 0.0]
+
+
+@pytest.mark.parametrize(("type_", "choice", "values", "state"), [
+    ("firm", "price_change", [0.0], {"can_reprice": 0}),
+    ("firm", "hiring", [-0.05, -0.02, 0.0], {"wage": 1.0, "labor": 100.0, "firm_deposits": 0, "firm_loans": 10**12}),
+    ("firm", "investment", [-0.5, -0.2, 0.0], {"wage": 1.0, "labor_wanted": 100.0, "firm_deposits": 0, "firm_loans": 10**12}),
+    ("consumer", "spending", [-0.2, -0.1, -0.05, 0.0], {"deposits": 0, "loans": 0, "excluded": 1, "permanent_income": 1.0,
+                                                       "price_level": 1.0}),
+    ("bank", "leverage_limit", [-0.2, -0.1, 0.0], {"equity": 1, "bank_loans": 100}),
+    ("bank", "loan_spread", [0.0, 0.005, 0.01], {"equity": 1, "bank_loans": 100}),
+    ("government", "purchases_step", [-0.02, 0.0], {"debt_ratio": 2.0}),
+    ("central_bank", "rate_step", [0.0, 0.0025, 0.005], {"policy_rate": 0.0}),
+    ("central_bank", "asset_purchases", [0.0, 0.01], {"policy_rate": 0.0, "bonds_purchased": 0}),
+    ("central_bank", "asset_purchases", [-0.01, 0.0], {"policy_rate": 0.05, "bonds_purchased": 5})])
+def test_corrections_stop_where_the_state_does_and_zero_is_always_permitted(type_, choice, values, state):
+    chooses = {of.name: of for of in envs.load("monetary_residual").agents[type_].chooses}
+    assert legal(chooses[choice], type_, **state) == values
+
+
+@pytest.mark.parametrize("type_", ECONOMY.agents)
+def test_policies_see_every_field_that_the_script_of_their_type_reads(type_):
+    p, s, a, e, r = world("monetary", n_consumers=4, n_firms=2, n_banks=2)
+
+    class Watched:
+        def __init__(self):
+            self.read = set()
+
+        def __getattr__(self, name):
+            self.read.add(name)
+            return getattr(s, name)
+
+    script, seen = Watched(), Watched()
+    ECONOMY.rules[type_]["scripted"](p, script, a, None)
+    for feature in ECONOMY.agents[type_].sees:
+        feature.values(seen)
+    assert script.read & vars(s).keys() <= seen.read
 
 
 def test_a_bank_short_of_capital_neither_loosens_nor_undercuts():

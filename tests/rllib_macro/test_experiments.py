@@ -59,6 +59,13 @@ def test_a_shock_to_a_rate_held_fixed_moves_it_by_as_many_points_in_each_of_its_
     assert (rate.unit, found.first, found.pairs) == ("points", 3, 3)
 
 
+def test_a_bound_within_the_episodes_does_not_reach_back_to_where_they_start():
+    bound, free = (experiments.paths(quiet(), {}, 7, 3, within=within) for within in ({"upper_bound": 0.0}, None))
+    assert bound["policy_rate"].max() == 0 < free["policy_rate"][:, 0].min()
+    assert (bound["unemployment"][:, 0] == free["unemployment"][:, 0]).all()
+    assert (bound["debt_ratio"][:, 0] == approx(free["debt_ratio"][:, 0], rel=0.05))
+
+
 def test_a_level_responds_in_percent():
     config = quiet(*HELD)
     found = experiments.impulse(config, {}, {"demand": 0.05}, seeds=[7], replicas=3).responses["consumption"]
@@ -117,6 +124,13 @@ def test_the_verb_says_what_moved_and_which_signs_hold():
     shown = CliRunner().invoke(program.app, ["impulse", "monetary", *SMALL, "--shock", "tfp", "--size", "-0.01", "--replicas", "2"])
     assert "Responses to -0.01 of tfp in period 1, 2 pairs" in shown.stdout
     assert "hold" in shown.stdout
+
+
+def test_a_mistaken_param_within_is_one_sentence():
+    for text, sentence in (("lower_bond=-1", "error: unknown param 'lower_bond' of this economy; did you mean 'lower_bound'?"),
+                           ("lower_bound", "error: --within must look like lower_bound=-1, got 'lower_bound'")):
+        told = CliRunner().invoke(program.app, ["impulse", "monetary", *SMALL, "--shock", "tfp", "--within", text])
+        assert (told.exit_code, told.stderr.strip()) == (2, sentence)
 
 
 def test_a_corporate_tax_moves_money_from_firms_to_consumers_budgets():

@@ -6,6 +6,8 @@ from typer.testing import CliRunner
 
 from rllib_macro import results_monetary
 from rllib_macro.run import RunError
+from rllib_macro.subject import Subject
+from tests.rllib_macro.quiet import SMALL, quiet
 
 
 def row(rule, loss, **more):
@@ -39,10 +41,41 @@ def test_a_comparison_without_a_learned_policy_is_refused(tmp_path):
         results_monetary.central_bank([written(tmp_path, row("taylor93", 4.0))])
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """The sections of a small economy."""
+    monkeypatch.setattr(results_monetary, "subject", lambda name: Subject(quiet("horizon=30"), {}))
+    monkeypatch.setattr(results_monetary, "PAIRS", 2)
+
+
+def test_a_crisis_is_told_beside_the_same_worlds_without_it(small, monkeypatch):
+    monkeypatch.setattr(results_monetary, "CRISES", (("bail_out",), ("losses", "forbearance")))
+    text = results_monetary.crises()
+    assert "| bail_out | 0.0 ± 0.0 | 0.0 ± 0.0 | 0.0 ± 0.0 | 0.0 ± 0.0 |" in text  # what is always so is no crisis
+    assert "| losses + forbearance |" in text and "`losses`: firm loans worth 30 % of bank capital are written off;" in text
+
+
+def test_purchases_are_told_under_two_banks_and_two_budgets(small):
+    rows = [line for line in results_monetary.fiscal().splitlines() if line.startswith("| inertial") or line.startswith("| fixed_rate")]
+    assert [row.split(" | ")[1] for row in rows] == ["scripted", "balanced_budget"] * 2
+
+
+def test_variants_play_under_their_params(monkeypatch):
+    monkeypatch.setattr(results_monetary, "QUARTERS", 12)
+    monkeypatch.setattr(results_monetary, "DROPPED", 4)
+    small = tuple(setting for setting in SMALL if not setting.startswith("horizon"))
+    none = ("leverage_limit=0", "leverage_target=0", "credit_line=0")
+    monkeypatch.setattr(results_monetary, "VARIANTS", {"as it is": small, "no credit": (*small, *none)})
+    lines = [line.split(" | ") for line in results_monetary.variants().splitlines() if line.count("|") == 11]
+    rows = {line[0]: line for line in lines}
+    assert float(rows["| as it is"][8]) > float(rows["| no credit"][8]) >= 0  # real credit over output
+
+
 def test_mistakes_are_one_sentence():
     import typer
     app = typer.Typer()
     app.command()(results_monetary.main)
     result = CliRunner().invoke(app, ["no_such_section"])
     assert result.exit_code == 2
-    assert result.output.startswith("error: there is no section 'no_such_section'; choose one of impulses, central_bank, together")
+    assert result.output.startswith("error: there is no section 'no_such_section'; choose one of impulses, crises, fiscal, variants, "
+                                    "central_bank, together")

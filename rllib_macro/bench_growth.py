@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,13 @@ from rich.table import Table
 
 from envs.core.economy import unknown
 from kernels import incomplete_markets
-from rllib_macro import goals_growth
+from rllib_macro import goals_growth, households
 from rllib_macro.bench import processor, versions
 from rllib_macro.goals_growth import ELSEWHERE, GOALS, Goal, Options
 from rllib_macro.solve import method
 
-SECTION, AIYAGARI = "bench", "aiyagari"
+SECTION, AIYAGARI, TRANSITIONS = "bench", "aiyagari", "transitions"
+PUBLISHED_TRANSITIONS = 50_000_000  # of a training of MARL-BC (2026): 7.1 hours of PPO, 2.4 of TD3, on one CPU
 
 
 def bench(*, quick: bool = False, only: Sequence[str] = (), against: str | None = None,
@@ -93,3 +95,18 @@ def aiyagari() -> str:
         lines.append(f"| {crra} | {100 * of['r']:.3f} | {of['capital']:.3f} | {100 * of['saving_rate']:.2f} | {of['gini']:.3f} | "
                      f"{policy.seconds:.1f} |")
     return "\n".join(lines)
+
+
+def transitions(n: int = PUBLISHED_TRANSITIONS) -> str:
+    """What one network for all households of Krusell and Smith (1998) costs beside as many transitions as others train on, as Markdown."""
+    learned = method("neural-krusell-smith")(incomplete_markets.krusell_smith())
+    began = time.process_time()
+    households.play(learned, households=10_000, periods=max(1, n // 10_000))
+    played = time.process_time() - began
+    errors = households.euler_errors(learned).facts()
+    mean, largest = (errors[f"log10_{which}_euler_error_ergodic"] for which in ("mean", "max"))
+    told = (f"Learning the policy that all households share took {learned.seconds:.1f} CPU seconds, playing {n:,} transitions with it "
+            f"{played:.1f}. Its Euler errors on the states that it visits are {mean:.2f} in the mean and {largest:.2f} at most. MARL-BC "
+            "(2026) gives 7.1 hours for PPO and 2.4 for TD3 on 50 million transitions and one CPU, and no Euler errors. Its learners see "
+            "rewards only, ours knows the household's equations: the times compare how long one waits, not algorithms.")
+    return textwrap.fill(told, 140)

@@ -106,7 +106,7 @@ def bench_growth(settings: list[str], quick: bool, only: str | None, against: Pa
         raise Mistake(f"there is no program {against}; compile it, or leave --against out")
     with asked():
         if into is not None:
-            for section in (benching.SECTION, benching.AIYAGARI):
+            for section in (benching.SECTION, benching.AIYAGARI, benching.TRANSITIONS):
                 require(into, section)
         chosen = [id.strip() for id in (only or "").split(",") if id.strip()]
         found = benching.bench(quick=quick, only=chosen, against=str(against) if against else None, watch=_announce)
@@ -114,6 +114,7 @@ def bench_growth(settings: list[str], quick: bool, only: str | None, against: Pa
         from rllib_macro import plots_growth
         replace(into, benching.SECTION, benching.markdown(found))
         replace(into, benching.AIYAGARI, benching.aiyagari())
+        replace(into, benching.TRANSITIONS, benching.transitions(*([benching.PUBLISHED_TRANSITIONS // 1000] if quick else [])))
         plots_growth.frontier(found["frontier"], into.with_name("growth_frontier.png"))
     if as_json:
         return emit(found)

@@ -24,7 +24,8 @@ def test_the_goals_are_those_of_the_specification():
 
 def test_the_quick_goals_are_measured_and_met(tmp_path):
     page = tmp_path / "growth.md"
-    page.write_text("above\n<!-- bench: begin -->\nold\n<!-- bench: end -->\n<!-- aiyagari: begin --><!-- aiyagari: end -->\n")
+    page.write_text("above\n<!-- bench: begin -->\nold\n<!-- bench: end -->\n<!-- aiyagari: begin --><!-- aiyagari: end -->\n"
+                    "<!-- transitions: begin --><!-- transitions: end -->\n")
     found = json.loads(output("bench", "growth", "--quick", "--into", page, "--json"))
     assert {row["id"] for row in found["goals"]} == QUICK == set(found["met"])
     assert set(found["not_measured"]).isdisjoint(QUICK)

@@ -47,6 +47,7 @@ DECAYING, AUTO = range(2)  # how the weight of labour warms up
 COIN_MINUS_LABOR, ISOELASTIC = range(2)  # rewards of agents in the one-step economy
 ORDER, LUCK, REGROWTH, RATES, PLAY, PLANNER_PLAY = range(6)  # streams of random numbers of a step
 ZHENG, FOUNDATION = "Zheng et al. (2020)", "released program"
+NAMED = {"layout": world.named}  # Params that may be given as texts: the name of a shipped layout, or a layout file
 
 
 @dataclass(frozen=True)

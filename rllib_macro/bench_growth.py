@@ -13,10 +13,11 @@ from envs.core.economy import unknown
 from kernels import incomplete_markets
 from rllib_macro import goals_growth, households
 from rllib_macro.bench import processor, versions
-from rllib_macro.goals_growth import ELSEWHERE, GOALS, Goal, Options
+from rllib_macro.goals_growth import GOALS, Goal, Options
 from rllib_macro.solve import method
 
 SECTION, AIYAGARI, TRANSITIONS = "bench", "aiyagari", "transitions"
+PORT = "port of the published C++ program, -O3"
 PUBLISHED_TRANSITIONS = 50_000_000  # of a training of MARL-BC (2026): 7.1 hours of PPO, 2.4 of TD3, on one CPU
 
 
@@ -30,29 +31,49 @@ def bench(*, quick: bool = False, only: Sequence[str] = (), against: str | None 
     if strangers := [id for id in only if id not in known]:
         raise unknown("goal", strangers[0], "bench growth", known)
     options, began = Options(against, quick), time.perf_counter()
-    chosen = [goal for goal in GOALS if (goal.id in only if only else goal.quick or not quick)]
     rows: list[dict[str, Any]] = []
-    for goal in chosen:
-        rows += (new := list(_rows(goal, options)))
-        watch(goal.id, new)
-    left = {id: ELSEWHERE.get(id, "takes minutes: leave out --quick") for id in (*ELSEWHERE, *known) if id not in {g.id for g in chosen}}
-    met = {goal.id: all(row["met"] for row in rows if row["id"] == goal.id) for goal in chosen}
-    return {"economy": "growth", "goals": rows, "met": met, "not_measured": {} if only else left,
-            "opponent": against or "port of the published C++ program, -O3", "quick": quick, "cpu": processor(), "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2), "versions": versions(), "frontier": goals_growth.paths(),
-            "seconds": round(time.perf_counter() - began, 1)}
+    left: dict[str, str] = {}
+    for goal in (known[id] for id in (only or known)):
+        if problem := goal.problem():
+            left[goal.id] = problem
+        elif quick and not goal.quick and not only:
+            left[goal.id] = "takes minutes: leave out --quick"
+        else:
+            rows += (new := _rows(goal, options))
+            watch(goal.id, new)
+    return {"economy": "growth", "goals": rows, "met": _met(rows), "not_measured": left,
+            "opponent": "the program given" if against else PORT, "quick": quick, "cpu": processor(), "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 2), "versions": versions(),
+            "frontier": goals_growth.paths(), "seconds": round(time.perf_counter() - began, 1)}
 
 
-def _rows(goal: Goal, options: Options) -> Iterable[dict[str, Any]]:
+def _met(rows: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
+    """Whether all parts of a goal are met."""
+    met: dict[str, bool] = {}
+    for row in rows:
+        met[row["id"]] = met.get(row["id"], True) and row["met"]
+    return met
+
+
+def _rows(goal: Goal, options: Options) -> list[dict[str, Any]]:
+    """One line for each part."""
     began = time.process_time()
     values = goal.measure(options)
     spent = round(time.process_time() - began, 1)
-    for part in goal.parts:
-        if part.name in values:
-            value = values[part.name]
-            yield {"id": goal.id, "part": part.name, "definition": goal.definition, "value": value, "sense": part.sense,
-                   "pass": part.passes, "stretch": part.stretch, "met": part.holds(value, part.passes),
-                   "stretch_met": None if part.stretch is None else part.holds(value, part.stretch), "cpu_seconds": spent}
+    return [{"id": goal.id, "part": part.name, "definition": goal.definition, "value": values[part.name], "sense": part.sense,
+             "pass": part.passes, "stretch": part.stretch, "met": part.holds(values[part.name], part.passes),
+             "stretch_met": None if part.stretch is None else part.holds(values[part.name], part.stretch), "cpu_seconds": spent}
+            for part in goal.parts if part.quick or not options.quick]
+
+
+def merged(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """A result in which the goals measured again stand in place of those of before."""
+    again = {row["id"] for row in new["goals"]}
+    order = [goal.id for goal in GOALS]
+    rows = sorted([*(row for row in before["goals"] if row["id"] not in again), *new["goals"]], key=lambda row: order.index(row["id"]))
+    lines = {(line["model"], line["method"]): line for line in (*before["frontier"], *new["frontier"])}
+    left = {id: why for id, why in {**before["not_measured"], **new["not_measured"]}.items() if id not in {row["id"] for row in rows}}
+    return {**new, "goals": rows, "met": _met(rows), "not_measured": left, "frontier": list(lines.values())}
 
 
 def table(result: Mapping[str, Any]) -> Table:

@@ -122,6 +122,8 @@ def _shape(value: Any) -> str | None:
         return "<number>" if abs(value) <= float_info.max else None
     if isinstance(value, (Mapping, Exponential)):
         return "<exp>"
+    if isinstance(value, str):
+        return "<text>"
     if isinstance(value, (list, tuple)):
         return "<points>" if any(isinstance(entry, (list, tuple)) for entry in value) else "<list>"
     return None
@@ -142,13 +144,15 @@ Schedule = Annotated[
     _one_of("a number, [[iteration, number], ...] or {exp: iterations, from: number, to: number}"),
 ]
 Coefficient = Annotated[Schedule, AfterValidator(_not_negative)]
+PARAM = "a number, a list of numbers, true, false or a schedule"
 ParamValue = Annotated[
     Annotated[Flag, Tag("<flag>")]
     | Annotated[Annotated[int, Strict()] | Real, Tag("<number>")]
     | Annotated[tuple[Real, ...], Tag("<list>")]
+    | Annotated[str, Tag("<text>")]  # a name that the kernel knows; `check_against` puts numbers in its place
     | _Points
     | _Exp,
-    _one_of("a number, a list of numbers, true, false or a schedule"),
+    _one_of(PARAM),
 ]
 Window = Annotated[
     Annotated[Interval, Tag("<list>")] | Annotated[tuple[tuple[Index, Interval], ...], AfterValidator(_rising), Tag("<points>")],
@@ -171,6 +175,22 @@ class Equivariant(Part):
     moves: tuple[str, ...] = Field(min_length=1, description="Choices with one head or one option per member, e.g. [demand, employer].")
 
 
+class MapEncoder(Part):
+    """How a network reads a map whose tiles are bytes: unpacked to channels, convolved, then side by side with all other columns."""
+
+    sees: str = Field(description="Feature that is the map; its columns are labelled layer[row,column], e.g. view.")
+    bits: dict[str, Annotated[int, Strict(), Ge(1), Le(8)]] = Field(
+        default={}, description="Layers whose bytes are bits, and how many, e.g. {ground: 7}; a byte of any other layer is a code, 0 none."
+    )
+    codes: Annotated[int, Strict(), Ge(1), Le(16)] = Field(
+        default=2, description="Codes told apart, one channel each; a larger code counts as the last: 2 is oneself and anybody else."
+    )
+    channels: tuple[Count, ...] = Field(default=(8,), description="Channels of each 3 x 3 convolution of stride 2; empty: none.")
+    units: Index | None = Field(
+        default=32, description="Units of a layer over what the convolutions leave; null: no such layer; 0: the map is not read at all."
+    )
+
+
 class Network(Part):
     """The network of one agent type: a trunk, one head per choice, a value head."""
 
@@ -180,6 +200,7 @@ class Network(Part):
     init: Literal["orthogonal", "torch"] = Field(default="orthogonal", description="Initial weights: orthogonal, or PyTorch's default.")
     policy_gain: Positive = Field(default=0.01, description="Gain of the heads' orthogonal initial weights; small: nearly uniform play.")
     equivariant: Equivariant | None = Field(default=None, description="Head shared over the members of another type; null: none.")
+    map: MapEncoder | None = Field(default=None, description="Encoder of a map of bytes among what is seen; null: every column is a number.")
 
 
 class Policy(Part):
@@ -219,6 +240,9 @@ class Policy(Part):
     )
     train_cycle: Annotated[tuple[Count, tuple[Index, Index]], AfterValidator(_cyclic)] | None = Field(
         default=None, description="[m, [a, b]]: of the iterations k allowed above, only those with a <= k mod m < b; null: all of them."
+    )
+    start: str | None = Field(
+        default=None, description="Safetensors file with first weights, e.g. runs/first/policies/mobile_000100.safetensors; null: random."
     )
     network: Network = Field(default=Network(), description="The network of the type.")
 
@@ -540,8 +564,10 @@ def _show(value: Any) -> str:
 def check_against(config: RunConfig, economy: Any) -> RunConfig:
     """The configuration with a policy for every agent type of `economy`; raises ConfigError where the two do not fit.
 
-    Looks at `economy.kernel.Params`, `economy.defaults`, `economy.agents` and `economy.rules` only.
+    Params may be named where the kernel's NAMED says what a name stands for: {"layout": text -> {param: value}}. Looks at these, at
+    `economy.kernel.Params`, `economy.defaults`, `economy.agents` and `economy.rules` only.
     """
+    config = config.model_copy(update={"params": _numbers(config.params, economy)})
     _check_params(config.params, economy)
     _check_seen(config.params, economy)
     _check_horizon(config)
@@ -556,6 +582,20 @@ def check_against(config: RunConfig, economy: Any) -> RunConfig:
         _check_policy(kind, policy, config.params, economy)
     policies = {kind: config.policies.get(kind, Policy()) for kind in economy.agents}
     return config.model_copy(update={"policies": policies})
+
+
+def _numbers(params: Mapping[str, Any], economy: Any) -> dict[str, Any]:
+    """Params with what names stand for in their places; what is given as a number goes before it."""
+    named, meant = getattr(economy.kernel, "NAMED", {}), dict[str, Any]()
+    for name, text in params.items():
+        if isinstance(text, str):
+            if name not in named:
+                raise ConfigError(f"params.{name} must be {PARAM}, got {_show(text)}")
+            try:
+                meant |= named[name](text)
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"params.{name}: {error}") from None
+    return meant | {name: given for name, given in params.items() if not isinstance(given, str)}
 
 
 def _require(what: str, name: str, where: str, known: Iterable[str]) -> None:
@@ -626,6 +666,8 @@ def _check_policy(kind: str, policy: Policy, params: Mapping[str, Any], economy:
             _require("public feature", name, f"{where}.network.equivariant.sees", public)
         for name in policy.network.equivariant.moves:
             _require("choice", name, f"{where}.network.equivariant.moves", choices)
+    if policy.network.map:
+        _require("feature", policy.network.map.sees, f"{where}.network.map.sees", [feature.name for feature in agent.sees])
     size = agent.count if isinstance(agent.count, int) else params.get(agent.count, getattr(economy.defaults(), agent.count))
     if policy.agents_per_update is not None and policy.agents_per_update > size:
         raise ConfigError(f"{where}.agents_per_update must be at most {size}, the number of agents, got {policy.agents_per_update}")

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from envs.core.economy import unknown
 from kernels import growth, incomplete_markets
 from kernels.core.arrays import adjust
-from rllib_macro import diagnostics
+from rllib_macro import diagnostics, households
 from rllib_macro.solvers.policy import Policy
 
 FOLDER = Path(__file__).parent / "solvers"
@@ -68,7 +69,7 @@ def prepared(model_name: str, method_name: str, settings: Sequence[str]) -> tupl
         if not equals:
             raise ValueError(f"a setting must look like KEY=VALUE, got {text!r}")
         if key in own:
-            chosen[key] = yaml.safe_load(value)
+            chosen[key] = _setting(key, value, typing.get_type_hints(solver)[key])
         elif hasattr(p, key):
             params[key] = _number(key, value, getattr(p, key))
         else:
@@ -79,6 +80,15 @@ def prepared(model_name: str, method_name: str, settings: Sequence[str]) -> tupl
     p = adjust(p, **params)
     importlib.import_module(type(p).__module__).validate(p)
     return p, solver, chosen
+
+
+def _setting(key: str, text: str, kind: Any) -> Any:
+    """A setting as the method's annotation wants it."""
+    try:
+        return TypeAdapter(kind).validate_python(yaml.safe_load(text))
+    except ValidationError as error:
+        wanted = error.errors()[0]["msg"].removeprefix("Input should be ").replace("an instance of Sequence", "a list such as [1, 2]")
+        raise ValueError(f"{key} should be {wanted}, got {text!r}") from None
 
 
 def _number(key: str, text: str, default: Any) -> Any:
@@ -94,9 +104,7 @@ def _number(key: str, text: str, default: Any) -> Any:
 def told(policy: Policy) -> dict[str, Any]:
     """What is said of a solution: CPU seconds, what the method has to tell, and Euler errors on every set that the model allows."""
     found: dict[str, Any] = {"method": policy.method, "cpu_seconds": policy.seconds, **policy.facts}
-    if isinstance(policy.p, growth.Params):
-        found |= judged(policy)
-    return found
+    return found | (judged(policy) if isinstance(policy.p, growth.Params) else households.euler_errors(policy).facts())
 
 
 def judged(policy: Policy) -> dict[str, Any]:
@@ -106,8 +114,12 @@ def judged(policy: Policy) -> dict[str, Any]:
     for where in diagnostics.SETS if _sampled(policy.p) else diagnostics.SETS[:2]:
         errors = diagnostics.euler_errors(policy.p, policy.share, where)
         found |= {f"log10_mean_euler_error_{where}": errors.mean, f"log10_max_euler_error_{where}": errors.max}
-    best = reference(policy.p).share
-    found["policy_distance_mean"], found["policy_distance_max"] = diagnostics.policy_distance(policy.p, policy.share, best)
+    try:
+        best = reference(policy.p).share
+    except ValueError as problem:
+        found["reference"] = str(problem)
+    else:
+        found["policy_distance_mean"], found["policy_distance_max"] = diagnostics.policy_distance(policy.p, policy.share, best)
     if _sampled(policy.p):
         found["legacy_euler"] = diagnostics.legacy_euler(policy.p, policy.share)
     return found
@@ -134,5 +146,6 @@ def keep(policy: Policy, about: Mapping[str, Any], folder: Path) -> list[Path]:
         files.append(folder / "policy.npz")
         np.savez_compressed(files[-1], capital=at.k, productivity=at.z, depreciation=at.d, saving=share,
                             consumption=(1 - share) * growth.resources(policy.p, at.k, at.z, at.d))
-        files += plots_growth.draw(policy, folder)
-    return files
+        return files + plots_growth.draw(policy, folder)
+    from rllib_macro import plots_households
+    return files + plots_households.draw(policy, folder)

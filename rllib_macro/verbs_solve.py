@@ -49,7 +49,8 @@ def solve(
             about: dict[str, Any] = {"economy": economy, "model": model, **solving.told(policy)}
     if against is not None:
         from rllib_macro.solvers import vfi
-        about["against"] = vfi.against(str(against))
+        with asked():
+            about["against"] = vfi.against(str(against.resolve()))
     files = solving.keep(policy, about, out) if out is not None else []
     if as_json:
         return emit(about | ({"files": [str(file) for file in files]} if files else {}))
@@ -99,7 +100,7 @@ def _announce(id: str, rows: list[dict[str, Any]]) -> None:
 def bench_growth(settings: list[str], quick: bool, only: str | None, against: Path | None, into: Path | None, as_json: bool) -> None:
     """`bench growth`: every goal, a table, and the page and figures of the results."""
     from rllib_macro import bench_growth as benching
-    from rllib_macro.sections import replace, require
+    from rllib_macro.sections import require
     if settings:
         raise Mistake(f"bench growth measures fixed calibrations; leave {settings[0]} out")
     if against is not None and not against.is_file():
@@ -109,15 +110,35 @@ def bench_growth(settings: list[str], quick: bool, only: str | None, against: Pa
             for section in (benching.SECTION, benching.AIYAGARI, benching.TRANSITIONS):
                 require(into, section)
         chosen = [id.strip() for id in (only or "").split(",") if id.strip()]
-        found = benching.bench(quick=quick, only=chosen, against=str(against) if against else None, watch=_announce)
+        found = benching.bench(quick=quick, only=chosen, against=str(against.resolve()) if against else None, watch=_announce)
     if into is not None:
-        from rllib_macro import plots_growth
-        replace(into, benching.SECTION, benching.markdown(found))
-        replace(into, benching.AIYAGARI, benching.aiyagari())
-        replace(into, benching.TRANSITIONS, benching.transitions(*([benching.PUBLISHED_TRANSITIONS // 1000] if quick else [])))
-        plots_growth.frontier(found["frontier"], into.with_name("growth_frontier.png"))
+        _write(found, into, quick, bool(chosen))
     if as_json:
         return emit(found)
     console().print(benching.table(found))
     if into is not None:
         last(into)
+
+
+def _write(found: dict[str, Any], page: Path, quick: bool, again: bool) -> None:
+    """The page's tables, its figures, and beside it what they are made from; goals measured again replace those of before."""
+    import json
+
+    from rllib_macro import bench_growth as benching
+    from rllib_macro import plots_growth
+    from rllib_macro.sections import replace
+    kept = page.with_suffix(".json")
+    if again and kept.is_file():
+        found = benching.merged(json.loads(kept.read_text(encoding="utf-8")), found)
+    kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    replace(page, benching.SECTION, benching.markdown(found))
+    if found["frontier"]:
+        plots_growth.frontier(found["frontier"], page.with_name("growth_frontier.png"))
+    ratios = {row["part"]: row["value"] for row in found["goals"] if row["id"] == "G3"}
+    bitwise = next((row["value"] for row in found["goals"] if row["id"] == "G2"), None)
+    if bitwise is not None and ratios:
+        plots_growth.languages({"here, bitwise": bitwise, "here, fast": ratios["ratio"], "here, seeded": ratios["ratio, seeded"]},
+                               page.with_name("growth_languages.png"))
+    if not again:
+        replace(page, benching.AIYAGARI, benching.aiyagari())
+        replace(page, benching.TRANSITIONS, benching.transitions(*([benching.PUBLISHED_TRANSITIONS // 1000] if quick else [])))

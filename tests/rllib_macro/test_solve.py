@@ -61,6 +61,9 @@ def test_a_solution_goes_into_a_new_folder(tmp_path):
     (["box_low=2"], "leave no grid between them"),
     (["transition=[1]"], "params.transition must be 5 rows of 5 probabilities"),
     (["alpha=much"], "params.alpha must be a number, got 'much'"),
+    (["nodes=many"], "nodes should be a valid integer"),
+    (["--method", "euler-lm", "hidden=24"], "hidden should be a list such as [1, 2], got '24'"),
+    (["--method", "euler-lm", "start=half"], "start should be 'prior' or 'neutral', got 'half'"),
     (["nodes"], "a setting must look like KEY=VALUE, got 'nodes'"),
     (["--model", "krusell-smith", "--method", "egm"], "method egm does not fit model krusell-smith; choose one of"),
     (["--model", "krusell-smith", "beta=1.1"], "beta"),
@@ -71,6 +74,29 @@ def test_a_solution_goes_into_a_new_folder(tmp_path):
 ])
 def test_a_mistake_is_one_sentence_with_the_fix(words, says):
     assert says in mistake("solve", "growth", *words)
+
+
+def test_a_program_that_solves_something_else_is_no_opponent(tmp_path, monkeypatch):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho 42\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert "does not print the check 0.14654..., but '42'" in mistake("solve", "growth", "--method", "vfi", "--against", "program")
+
+
+def test_households_are_judged_and_drawn(tmp_path):
+    told = output("solve", "growth", "--model", "aiyagari", "--out", tmp_path / "aiyagari")
+    assert "log10 mean euler error ergodic" in told
+    assert {file.name for file in (tmp_path / "aiyagari").iterdir()} == {"solution.json", "households.png"}
+
+
+def test_a_reference_that_fails_loses_nothing(monkeypatch):
+    def nothing(p):
+        raise ValueError("the reference policy reaches too little")
+    monkeypatch.setattr("rllib_macro.solvers.egm.reference", nothing)
+    found = json.loads(output("solve", "growth", "--model", "quarterly", "--json"))
+    assert found["reference"] == "the reference policy reaches too little"
+    assert "log10_mean_euler_error_box" in found
 
 
 def test_only_growth_is_solved():

@@ -11,19 +11,19 @@ import numpy as np
 import pandas
 from scipy import stats
 
-from rllib_macro.sweep import Design, Point, Sweep
+from rllib_macro.sweep import Comparison, Plan, Point
 
 RESAMPLES = 9999  # of the bootstrap
 COMPLETE = ("finished", "stopped early")  # how trials end whose results count
 
 
-def row_of_trial(found: Design, folder: Path, point: Point, ended: bool, reason: str | None = None) -> dict[str, Any]:
-    """A trial's row: what was varied, its seed, mean metric and rewards of its last iterations, how far it came and how it ended."""
+def row_of_trial(found: Plan, folder: Path, point: Point, ended: bool, reason: str | None = None) -> dict[str, Any]:
+    """A trial's row: what was varied, its seed, means of the metric and of what stands beside it, how far it came and how it ended."""
     lines = (folder / "result.json").read_text().splitlines() if (folder / "result.json").is_file() else []
-    played = pandas.DataFrame([json.loads(line) for line in lines[-found.sweep.last:]])
-    names = dict.fromkeys([found.sweep.metric, *sorted(_rewards(played))])
+    played = pandas.DataFrame([json.loads(line) for line in lines[-found.last:]])
+    names = measured(played.reindex(columns=sorted(played)), found.sweep)
     done = int(played["iteration"].iloc[-1]) if len(played) else 0
-    complete = done >= found.runs[point["number"]].stop.iterations
+    complete = done >= found.length(point["number"])
     how = "failed" if reason else "unfinished" if not ended else "finished" if complete else "stopped early"
     means = {name: float(played[name].mean()) if name in played else np.nan for name in names}
     return {"trial": folder.name, **scalars(point["vary"]), "seed": point["seed"], **means, "iterations": done, "ended": how}
@@ -34,24 +34,24 @@ def scalars(vary: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
     return {key: value if isinstance(value, bool | int | float | str) else json.dumps(value) for key, value in vary.items()}
 
 
-def ranked(rows: Sequence[Mapping[str, Any]], sweep: Sweep) -> pandas.DataFrame:
+def ranked(rows: Sequence[Mapping[str, Any]], sweep: Comparison) -> pandas.DataFrame:
     """Rows of trials, the best metric first; ties in the order of the trials; last those that failed, are unfinished or lack the metric."""
     if not rows:
-        return pandas.DataFrame(columns=["trial", *sweep.vary, "seed", sweep.metric, "iterations", "ended"])
+        return pandas.DataFrame(columns=["trial", *sweep.columns(), "seed", sweep.metric, "iterations", "ended"])
     frame = pandas.DataFrame(rows).sort_values("trial")
     frame = frame.sort_values(sweep.metric, ascending=sweep.mode == "min", kind="stable", na_position="last")
     return frame.sort_values("ended", key=lambda ended: ~ended.isin(COMPLETE), kind="stable", ignore_index=True)
 
 
-def summary(trials: pandas.DataFrame, sweep: Sweep) -> pandas.DataFrame:
-    """Over the seeds of each setting, the best first: interquartile mean of the metric and of every reward, and its 95 % interval.
+def summary(trials: pandas.DataFrame, sweep: Comparison) -> pandas.DataFrame:
+    """Over the seeds of each setting, the best first: interquartile means of what was measured, and their 95 % intervals.
 
     Trials that failed or are unfinished are left out. A population, whose values move while it learns, is one setting.
     Columns NAME, NAME/low, NAME/high.
     """
     trials = trials[trials["ended"].isin(COMPLETE)]
-    keys = [] if sweep.search == "pbt" else list(sweep.vary)
-    names = dict.fromkeys([sweep.metric, *_rewards(trials)])
+    keys = [] if sweep.search == "pbt" else [key for key in sweep.columns() if key in trials]
+    names = measured(trials, sweep)
     groups = trials.groupby(keys, sort=False, dropna=False) if keys else [((), trials)]
     rows = []
     for values, group in groups if len(trials) else ():
@@ -63,8 +63,9 @@ def summary(trials: pandas.DataFrame, sweep: Sweep) -> pandas.DataFrame:
     return frame.sort_values(sweep.metric, ascending=sweep.mode == "min", kind="stable", na_position="last", ignore_index=True)
 
 
-def _rewards(frame: pandas.DataFrame) -> list[str]:
-    return [str(name) for name in frame if str(name).startswith("reward/")]
+def measured(frame: pandas.DataFrame, sweep: Comparison) -> list[str]:
+    """The metric and the columns of a table that are shown beside it, such as rewards."""
+    return list(dict.fromkeys([sweep.metric, *(str(name) for name in frame if str(name).startswith(sweep.beside))]))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

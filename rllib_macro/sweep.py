@@ -1,7 +1,7 @@
 """What a sweep is: a run, the dotted keys of it that vary, how its trials are chosen and compared.
 
 `load` reads a sweep's file and builds every trial's configuration, so that a mistake is one sentence before anything starts.
-`tuning` plays what this describes, `ranking` makes its tables.
+`tuning` plays what this describes, `ranking` makes its tables. `sweep_solvers` has sweeps over solvers instead of runs.
 """
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError
@@ -92,11 +92,33 @@ class Resources(Part):
     )
 
 
-class Sweep(Part):
+class Comparison(Part):
+    """What sweeps of runs and of solvers share: how many trials there are, and how they are compared."""
+
+    beside: ClassVar[tuple[str, ...]]  # how columns begin that tables show beside the metric
+
+    name: FolderName = Field(description="Name of the sweep, whose folder is runs/<name>; left out: the file's name without .yaml.")
+    search: str
+    vary: dict[str, Axis]
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(_distinct)] = Field(
+        default=(0,), min_length=1, description="Seeds of every setting; they replace the seed of the run or of the method."
+    )
+    samples: Count = Field(default=8, description="All searches but grid: how many settings are drawn; each is tried with every seed.")
+    metric: str
+    mode: Literal["max", "min"]
+    resources: Resources = Field(default=Resources(), description="What trials get of the machine or cluster.")
+
+    def columns(self) -> list[str]:
+        """Columns of tables that say what was varied."""
+        return list(self.vary)
+
+
+class Sweep(Comparison):
     """A sweep: the run that is varied, what varies, how trials are chosen and compared."""
 
+    beside = ("reward/",)
+
     config: str = Field(description="Configuration of the run that is varied, relative to this file.")
-    name: FolderName = Field(description="Name of the sweep, whose folder is runs/<name>; left out: the file's name without .yaml.")
     search: Literal["grid", "random", "asha", "pbt"] = Field(
         default="grid", description="All combinations; or `samples` draws: to their end, with weak ones stopped early, as a population."
     )
@@ -106,16 +128,28 @@ class Sweep(Part):
     )
     set_: dict[str, Any] = Field(default={}, alias="set", description="Dotted key of the run -> value that all trials share; also with *.")
     stop: Stop | None = Field(default=None, description="When a trial ends; null: as the run says.")
-    seeds: Annotated[tuple[Seed, ...], AfterValidator(_distinct)] = Field(
-        default=(0,), min_length=1, description="Seeds that every setting is trained with; they replace the run's seed."
-    )
-    samples: Count = Field(default=8, description="random, asha, pbt: how many settings are drawn; each is trained with every seed.")
     metric: str = Field(description="Column of progress.csv by which trials are ranked, such as reward/government.")
     mode: Literal["max", "min"] = Field(default="max", description="Whether large or small is good.")
     last: Count = Field(default=10, description="Iterations at the end of a trial over which results are averaged.")
     asha: Asha = Field(default=Asha(), description="search: asha.")
     pbt: Pbt = Field(default=Pbt(), description="search: pbt.")
-    resources: Resources = Field(default=Resources(), description="What trials get of the machine or cluster.")
+
+
+class Plan(Protocol):
+    """What is needed to play a sweep and to rank its trials."""
+
+    @property
+    def sweep(self) -> Comparison: ...
+
+    @property
+    def points(self) -> list[Point]: ...
+
+    @property
+    def last(self) -> int:
+        """Rows at the end of a trial over which results are averaged."""
+
+    def length(self, number: int) -> int:
+        """Rows of a trial that was not stopped early."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +161,23 @@ class Design:
     points: list[Point]
     runs: list[RunConfig]
 
+    @property
+    def last(self) -> int:
+        return self.sweep.last
+
+    def length(self, number: int) -> int:
+        return self.runs[number].stop.iterations
+
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of a sweep's file, for editors that check and complete YAML."""
-    found = Sweep.model_json_schema(by_alias=True)
-    found["required"].remove("name")  # a file's name stands in for it
-    return found
+    """JSON Schema of a sweep's file, over runs or over solvers, for editors that check and complete YAML."""
+    from rllib_macro.sweep_solvers import SolverSweep
+    kinds: list[dict[str, Any]] = [kind.model_json_schema(by_alias=True) for kind in (Sweep, SolverSweep)]
+    parts: dict[str, Any] = {}
+    for kind in kinds:
+        kind["required"].remove("name")  # a file's name stands in for it
+        parts |= kind.pop("$defs")
+    return {"anyOf": kinds, "$defs": parts}
 
 
 def own(override: str) -> bool:
@@ -203,7 +248,7 @@ def _keys(keys: str, types: Sequence[str]) -> Iterator[str]:
         yield from (key.replace("*", type_) for type_ in types) if "*" in key else [key]
 
 
-def _settings(sweep: Sweep) -> Iterator[dict[str, Any]]:
+def _settings(sweep: Comparison) -> Iterator[dict[str, Any]]:
     """{dotted key: value} of every setting; draws are the same on every machine, and more `samples` only add to them."""
     if sweep.search == "grid":
         for values in itertools.product(*sweep.vary.values()):
@@ -237,9 +282,7 @@ def _check(sweep: Sweep, run: RunConfig) -> None:
                 raise ConfigError(f"{where} cannot have '{key}'; {advice}")
     if twice := [key for key in dict.fromkeys(varied) if (varied + fixed).count(key) > 1]:
         raise ConfigError(f"'{twice[0]}' gets two values, in vary or in set; keep one of them")
-    for key, axis in sweep.vary.items():
-        if sweep.search == "grid" and not isinstance(axis, tuple):
-            raise ConfigError(f"vary.{key} must be a list of values in a grid; or choose search: random")
+    _check_axes(sweep)
     for key in varied if sweep.search == "pbt" else ():
         if not re.fullmatch(LEARNING, key):
             raise ConfigError(f"vary.{key} cannot be in a population, whose members copy each other's policies; "
@@ -249,6 +292,12 @@ def _check(sweep: Sweep, run: RunConfig) -> None:
             key = "asha.grace" if search == "asha" else "pbt.every"
             raise ConfigError(f"{key} must be less than the {run.stop.iterations} iterations of a trial, got {first}")
     _check_metric(sweep.metric, run)
+
+
+def _check_axes(sweep: Comparison) -> None:
+    for key, axis in sweep.vary.items():
+        if sweep.search == "grid" and not isinstance(axis, tuple):
+            raise ConfigError(f"vary.{key} must be a list of values in a grid; or choose search: random")
 
 
 def _check_metric(metric: str, run: RunConfig) -> None:

@@ -35,11 +35,12 @@ from tensorboardX.summary import hparams
 
 from rllib_macro import config as configs
 from rllib_macro import train
+from rllib_macro.config import RunConfig
 from rllib_macro.learner import NonFiniteLoss
 from rllib_macro.ranking import ranked, row_of_trial, scalars, summary
 from rllib_macro.run import Progress, RunError
 from rllib_macro.store import load_tree
-from rllib_macro.sweep import Design, LogUniform, Point, Uniform, load, of_point, rounded, short
+from rllib_macro.sweep import Comparison, Design, LogUniform, Plan, Point, Uniform, load, of_point, rounded, short
 
 Watch = Callable[[Point, dict[str, float], bool], None]  # called with a trial, its newest row, and whether it has ended
 
@@ -103,6 +104,7 @@ class Recorder(tune.Callback):
     """Writes what trials report as `train` writes a run, in the process that drives the sweep; TensorBoard's HParams included."""
 
     watch: ClassVar[Watch | None] = None  # not part of an instance, which Tune pickles
+    compared: ClassVar[tuple[str, ...]] = ("reward/", "measure/", "evaluation/")  # how columns begin that HParams shows
 
     def __init__(self) -> None:
         self.logs: dict[str, Progress] = {}
@@ -112,8 +114,12 @@ class Recorder(tune.Callback):
         self._close(trial)
         folder = Path(trial.path)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(configs.to_yaml(of_point(trial.config["run"], trial.config["point"])))
+        self.describe(trial.config, folder)
         (folder / "params.json").write_text(json.dumps(trial.config["point"], indent=1))
+
+    def describe(self, config: dict[str, Any], folder: Path) -> None:
+        """Write what the trial does."""
+        (folder / "config.yaml").write_text(configs.to_yaml(of_point(config["run"], config["point"])))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         if "row" not in result:
@@ -129,7 +135,7 @@ class Recorder(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         if trial.trial_id in self.logs:
             point, row = trial.config["point"], self.rows[trial.trial_id]
-            economic = {name: value for name, value in row.items() if name.startswith(("reward/", "measure/", "evaluation/"))}
+            economic = {name: value for name, value in row.items() if name.startswith(self.compared)}
             for part in hparams(scalars(point["vary"]) | {"seed": point["seed"]}, economic):
                 self.logs[trial.trial_id].events.file_writer.add_summary(part)
         self._tell(trial, True)
@@ -176,7 +182,8 @@ def _domain(axis: Any) -> Any:
 def folder_name(trial: Any) -> str:
     """A trial's folder: its number, what was varied and its seed, 003_firm.clip=0.1_seed=0; no values in a population, where they move."""
     point = trial.config["point"]
-    values = [] if trial.config["moves"] else [f"{short(key)}={json.dumps(value)}" for key, value in point["vary"].items()]
+    vary = {} if trial.config["moves"] else point["vary"]
+    values = [f"{short(key)}={value if isinstance(value, str) else json.dumps(value)}" for key, value in vary.items()]
     words = re.sub(r"[^\w.=+-]+", "-", "_".join(values).replace("*.", ""))[:100].strip("-")
     return "_".join(filter(None, (f"{point['number']:03d}", words, f"seed={point['seed']}")))
 
@@ -204,13 +211,7 @@ def start(found: Design, root: str | Path = "runs", watch: Watch | None = None) 
     if path.exists():
         raise RunError(f"{Path(root) / found.sweep.name} exists already; choose another name=..., or go on with it: sweep ... --resume")
     with _ray(found):
-        partial = path.with_name(f".{path.name}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        asked = found.sweep.model_dump(mode="json", by_alias=True) | {"config": "run.yaml"}
-        text = yaml.dump(asked, Dumper=configs._Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
-        (partial / "sweep.yaml").write_text(text)
-        (partial / "run.yaml").write_text(configs.to_yaml(found.run))
-        os.replace(partial, path)
+        make_folder(path, {"sweep.yaml": asked_for(found.sweep, config="run.yaml"), "run.yaml": configs.to_yaml(found.run)})
         return _fit(found, path, _tuner(found, path), watch)
 
 
@@ -224,9 +225,29 @@ def resume(found: Design, root: str | Path = "runs", watch: Watch | None = None)
         raise RunError(f"{Path(root) / found.sweep.name} was started with other settings (its sweep.yaml and run.yaml); "
                        "a sweep goes on with its own: undo the change, or choose another name=...")
     with _ray(found):
-        if not (_readable_states(path) and tune.Tuner.can_restore(str(path))):  # killed before Tune had saved anything
-            return _fit(found, path, _tuner(found, path), watch)
-        return _fit(found, path, tune.Tuner.restore(str(path), Trial, resume_unfinished=True, resume_errored=True), watch)
+        return _fit(found, path, restored(path, Trial) or _tuner(found, path), watch)
+
+
+def asked_for(sweep: Comparison, **changes: str) -> str:
+    """A sweep as YAML that can be loaded again."""
+    asked = sweep.model_dump(mode="json", by_alias=True) | changes
+    return yaml.dump(asked, Dumper=configs._Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+
+
+def make_folder(path: Path, files: Mapping[str, str]) -> None:
+    """Make a sweep's folder with {name: text}, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (partial / name).write_text(text)
+    os.replace(partial, path)
+
+
+def restored(path: Path, trainable: Any) -> tune.Tuner | None:
+    """Tune as it was when the sweep was interrupted; None if that happened before it had saved anything."""
+    if not (_readable_states(path) and tune.Tuner.can_restore(str(path))):
+        return None
+    return tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=True)
 
 
 def _readable_states(path: Path) -> list[Path]:
@@ -243,17 +264,24 @@ def _readable_states(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _ray(found: Design) -> Iterator[None]:
-    """Ray, started if it was not, and large enough for one trial; Tune's settings; Ctrl-C as it was before."""
+    """Ray, large enough for one trial."""
+    with ray_for(len(found.points), max(found.runs, key=lambda run: run.resources.num_env_runners + run.resources.num_learners)):
+        for point in {(run.resources, run.device): point for run, point in zip(found.runs, found.points)}.values():
+            require(Trial.default_resource_request(_tune_config(found, point)).required_resources)
+        yield
+
+
+@contextlib.contextmanager
+def ray_for(trials: int, largest: RunConfig | None = None) -> Iterator[None]:
+    """Ray, started if it was not; Tune's settings; Ctrl-C as it was before."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(len(found.points))  # all trials exist from the start, and so in every saved state
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(trials)  # all trials exist from the start, and so in every saved state
     for name in ("ray.tune", "ray.rllib"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what went wrong is in the results
     before = signal.getsignal(signal.SIGINT)
-    started = train.start_ray(max(found.runs, key=lambda run: run.resources.num_env_runners + run.resources.num_learners))
+    started = train.start_ray(largest)
     try:
-        if not os.environ.get("RAY_ADDRESS"):
-            _require_resources(found)
         yield
     finally:
         with contextlib.suppress(ValueError):  # not in the main thread, where Tune changes no signal either
@@ -262,12 +290,12 @@ def _ray(found: Design) -> Iterator[None]:
             ray.shutdown()
 
 
-def _require_resources(found: Design) -> None:
-    have = ray.cluster_resources()
-    for point in {(run.resources, run.device): point for run, point in zip(found.runs, found.points)}.values():
-        for name, wanted in Trial.default_resource_request(_tune_config(found, point)).required_resources.items():
-            if wanted > (here := have.get(name, 0)):
-                raise RunError(f"a trial needs {wanted:g} {name} and there are {here:g}; lower resources of the sweep or of its run")
+def require(resources: Mapping[str, float]) -> None:
+    """RunError if a trial needs more than this machine has; a cluster may grow."""
+    have = {} if os.environ.get("RAY_ADDRESS") else ray.cluster_resources()
+    for name, wanted in resources.items() if have else ():
+        if wanted > (here := have.get(name, 0)):
+            raise RunError(f"a trial needs {wanted:g} {name} and there are {here:g}; lower resources of the sweep or of its run")
 
 
 def _tune_config(found: Design, point: Any) -> dict[str, Any]:
@@ -302,7 +330,7 @@ def _scheduler(found: Design) -> TrialScheduler:
     return FIFOScheduler()
 
 
-def _fit(found: Design, path: Path, tuner: tune.Tuner, watch: Watch | None) -> Results:
+def _fit(found: Plan, path: Path, tuner: tune.Tuner, watch: Watch | None) -> Results:
     Recorder.watch = watch
     try:
         with warnings.catch_warnings():

@@ -133,12 +133,13 @@ def test_schema_is_the_configurations():
 
 
 def test_the_schema_of_sweeps_knows_the_keys_of_those_that_ship():
-    found = json.loads(output("schema", "sweep"))
-    assert found["additionalProperties"] is False and set(found["required"]) == {"config", "vary", "metric"}
-    assert found["properties"]["search"]["enum"] == ["grid", "random", "asha", "pbt"]
+    runs, solvers = json.loads(output("schema", "sweep"))["anyOf"]
+    assert runs["additionalProperties"] is False and set(runs["required"]) == {"config", "vary", "metric"}
+    assert runs["properties"]["search"]["enum"] == ["grid", "random", "asha", "pbt"]
     for file in (cli.CONFIGS / "sweeps").glob("*.yaml"):
         keys = config.mapping(file.read_text(), str(file)).keys()
-        assert set(found["required"]) <= keys <= found["properties"].keys()
+        kind = solvers if "solve" in keys else runs
+        assert set(kind["required"]) <= keys <= kind["properties"].keys()
 
 
 def test_describe_takes_an_economy_a_configuration_and_changes(file):

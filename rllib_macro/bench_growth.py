@@ -97,10 +97,10 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def markdown(result: Mapping[str, Any]) -> str:
     """The result for a page: what each goal measures, and its numbers."""
     lines = ["| goal | what | part | value | bar | met | stretch | met |", "|---|---|---|---:|---:|---|---:|---|"]
-    seen = set()
+    seen, told = set(), {goal.id: goal.definition for goal in GOALS}
     for row in result["goals"]:
         id, *others = cells(row)
-        lines.append(f"| {' | '.join((id, '' if id in seen else row['definition'], *others))} |")
+        lines.append(f"| {' | '.join((id, '' if id in seen else told[id], *others))} |")
         seen.add(id)
     lines += [f"| {id} | not measured: {why} | | | | | | |" for id, why in result["not_measured"].items()]
     machine = f"{result['cpu']}, {result['cores']} cores, load {result['load']}"

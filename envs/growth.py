@@ -17,8 +17,8 @@ def capital_gap(s):
 
 
 SEES = (
-    public("capital", of=capital_gap, scale=lambda p: 1 / np.log(p.box_high)),
-    public("tfp", scale=lambda p: 1 / np.abs(np.log(p.productivity)).max()),
+    public("capital", of=capital_gap, scale=lambda p: 1 / (np.log(p.box_high) or 1)),
+    public("tfp", scale=lambda p: 1 / (np.abs(np.log(p.productivity)).max() or 1)),
     public("kept", of=lambda s: 1 - s.depreciation, scale=lambda p: 1 / (1 - min(p.depreciation) or 1)),
 )
 

@@ -118,8 +118,10 @@ def validate(p: Params, sampled: bool = False) -> None:
         raise ValueError(f"params.crra must be positive, got {p.crra:g}; 1 is log utility")
     if not p.depreciation or min(p.depreciation) <= 0 or max(p.depreciation) > 1:
         raise ValueError(f"params.depreciation must lie in (0, 1], got {p.depreciation}; give shares of capital that wear out in a period")
-    if min(p.productivity) <= 0:
+    if not p.productivity or min(p.productivity) <= 0:
         raise ValueError(f"params.productivity must be positive, got {p.productivity}; give levels around 1")
+    if p.log_linear not in (0, 1):
+        raise ValueError(f"params.log_linear must be 0 or 1, got {p.log_linear}; 0 is k' = (1-d) k + i, 1 is k' = k^(1-d) i^d")
     if not p.depreciation_transition and len(p.depreciation) > 2:
         raise ValueError("params.depreciation has more than two levels but no depreciation_transition: give its rows, or two levels")
     if not 0 < p.box_low < p.box_high:
@@ -131,13 +133,15 @@ def validate(p: Params, sampled: bool = False) -> None:
 
 
 def _require_rows(name: str, weights: Sequence[float], n: int, sampled: bool) -> None:
-    if len(weights) != n * n or min(weights) < 0:
+    if len(weights) != n * n:
         raise ValueError(f"params.{name} must be {n} rows of {n} probabilities, a row for every level of today, got {len(weights)} numbers")
+    if min(weights) < 0:
+        raise ValueError(f"params.{name} must not be negative, got {min(weights):g}; give probabilities")
     for i in range(n):
         total = sum(weights[i * n:(i + 1) * n])
         if abs(total - 1) > (1e-9 if sampled else 2e-4):
-            raise ValueError(f"row {i + 1} of params.{name} sums to {total:.6g}, so nothing can be drawn from it; make it sum to 1 "
-                             "(model jesusfv_corrected does)")
+            known = " (model jesusfv_corrected does)" if tuple(weights) == PUBLISHED else ""
+            raise ValueError(f"row {i + 1} of params.{name} sums to {total:.6g}, so nothing can be drawn from it; make it sum to 1{known}")
 
 
 # -- the model

@@ -126,7 +126,7 @@ def validate(p: Params) -> None:
         raise ValueError(f"params.start_low={p.start_low:g} and start_high={p.start_high:g}; give 0 < start_low <= start_high")
     if not p.productivity or min(p.productivity) <= 0:
         raise ValueError(f"params.productivity must be positive, got {p.productivity}; give levels around 1")
-    if len(p.labor) != len(p.benefit) or min(p.labor) < 0 or min(p.benefit) < 0 or max(p.labor) <= 0:
+    if not p.labor or len(p.labor) != len(p.benefit) or min(p.labor) < 0 or min(p.benefit) < 0 or max(p.labor) <= 0:
         raise ValueError("params.labor and benefit must have one number for each income state, none below 0 and some labour above; got "
                          f"{p.labor} and {p.benefit}")
     _validate_rows(p)
@@ -135,9 +135,11 @@ def validate(p: Params) -> None:
 def _validate_rows(p: Params) -> None:
     levels, incomes = len(p.productivity), len(p.labor)
     n = levels * incomes
-    if len(p.transition) != n * n or min(p.transition) < 0:
+    if len(p.transition) != n * n:
         raise ValueError(f"params.transition must be {n} rows of {n} probabilities, one row for each productivity level and income state, "
                          f"got {len(p.transition)} numbers")
+    if min(p.transition) < 0:
+        raise ValueError(f"params.transition must not be negative, got {min(p.transition):g}; give probabilities")
     for i, total in enumerate(np.reshape(p.transition, (n, n)).sum(1)):
         if abs(total - 1) > 1e-9:
             raise ValueError(f"row {i + 1} of params.transition sums to {total:.6g}, so nothing can be drawn from it; make it sum to 1")

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from kernels import growth
 from kernels.growth import Params
+from rllib_macro.solvers.euler_lm import descended
 from rllib_macro.solvers.neural.bellman import Value, optimality
-from rllib_macro.solvers.neural.lm import Marquardt
 from rllib_macro.solvers.neural.nets import SPREAD, Savings, Start, Use, on_arrays
-from rllib_macro.solvers.neural.points import sobol_points
-from rllib_macro.solvers.neural.progress import EXACT, Progress
+from rllib_macro.solvers.neural.points import Points, sobol_points
 from rllib_macro.solvers.policy import Policy
 
 
@@ -24,20 +23,13 @@ def solve(p: Params, *, seconds: float = 60, seed: int = 0, start: Start = "prio
     """The policy, and its value in units of (1-beta), after so many CPU seconds, or steps where given."""
     growth.validate(p)
     savings = Savings(p, hidden, start)
-    value, damper = Value(p, hidden, start, savings.net.after), Marquardt()
+    value = Value(p, hidden, start, savings.net.after)
     generator = torch.Generator().manual_seed(seed)
     weights = torch.cat([net.initial(generator, SPREAD) for net in (savings.net, value.net)])
-    draws = sobol_points(p, states, seed)
-    progress = Progress(p, seconds, steps, lambda: savings.share(weights))
 
-    def residuals(trial: Tensor, uses: list[Use] | None) -> Sequence[Tensor]:
+    def residuals(at: Points, trial: Tensor, uses: list[Use] | None) -> Sequence[Tensor]:
         return optimality(savings, value, trial, at, uses)
 
-    for step in progress:
-        if step % every == 0:
-            at = next(draws)
-        weights, largest = damper.improve(weights, residuals)
-        if largest < EXACT:
-            progress.stop()
+    weights, progress = descended(savings, weights, residuals, sobol_points(p, states, seed), every, seconds, steps)
     worth = on_arrays(lambda k, z, d: value(weights, k, z, d)[0])
     return Policy(p, "actor-critic-lm", savings.share(weights), worth, progress.watch.seconds, progress.facts() | {"weights": len(weights)})

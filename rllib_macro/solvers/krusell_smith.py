@@ -13,11 +13,12 @@ import numpy as np
 from kernels import incomplete_markets as model
 from kernels.incomplete_markets import Params
 from rllib_macro.denhaan import den_haan
-from rllib_macro.households import RANGE, Problem, Table, fitted_law, gini, level_path, simulate, wealth_grid
-from rllib_macro.solvers.policy import Policy, Stopwatch
+from rllib_macro.households import BLOCK, RANGE, Problem, Table, fitted_law, gini, level_path, simulate, wealth_grid
+from rllib_macro.solvers.policy import Policy, Share, Stopwatch
 
 DAMPING, MEMORY = 0.3, 3  # of a round, and rounds that an extrapolation remembers
 PIVOTS = 0.94, 1.07  # aggregate capital, in steady states, at which laws are compared
+FRESH = 3  # paths of shocks, other than the one of the fit, on which the law is tested
 
 
 def solve(p: Params, *, seconds: float | None = None, seed: int = 0, points: int = 100, top: float = 1000.0, nodes: int = 5,
@@ -25,10 +26,13 @@ def solve(p: Params, *, seconds: float | None = None, seed: int = 0, points: int
     """The policy share(wealth, income, capital, level) and the law of motion that it brings about.
 
     points of wealth up to `top`, dense at 0; nodes of aggregate capital; bins of the histogram; tolerance of a round, of log K'. Stops with
-    `converged` false after `rounds` or `seconds`. Raises ValueError for a model without aggregate risk, or one in which income shares
-    depend on more than the level.
+    `converged` false after `rounds` or `seconds`. Of the facts, den_haan_max_percent and den_haan_mean_percent are den Haan's test on the
+    path of shocks to which the law was fitted; den_haan_fresh_max_percent and den_haan_fresh_mean_percent are its medians on paths that
+    were not used, whose time is not counted. Raises ValueError for a model without aggregate risk, or one in which income shares depend on
+    more than the level.
     """
     require_aggregate_risk(p)
+    require_lengths(rounds, periods, burn)
     clock, steady = Stopwatch(), model.steady_state(p)
     wealth, capitals, path = wealth_grid(points, top, 7), np.linspace(*RANGE, nodes) * steady, level_path(p, periods, seed)
     search, consumed = Search(np.tile(np.log(np.multiply(PIVOTS, steady)), len(p.productivity))), None
@@ -45,14 +49,15 @@ def solve(p: Params, *, seconds: float | None = None, seed: int = 0, points: int
         if errors[-1] < tolerance or (seconds is not None and clock.seconds > seconds):
             break
         search.advance(error)
-    spent, test = clock.seconds, den_haan(law, happened, burn)
+    with clock.pause():
+        test, fresh = den_haan(law, happened, burn), fresh_paths(p, table.share, law, seed, periods, burn, bins)
     facts: dict[str, Any] = {
         "converged": errors[-1] < tolerance, "iterations": len(errors), "improvements": improvements, "law": law.tolist(),
-        "r2": named(p, fit),
-        "den_haan_max_percent": test.largest, "den_haan_mean_percent": test.mean, "mean_capital": float(happened.capital[burn:].mean()),
+        "r2": named(p, fit), "den_haan_max_percent": test.largest, "den_haan_mean_percent": test.mean, **fresh,
+        "mean_capital": float(happened.capital[burn:].mean()),
         "sd_log_capital": float(np.log(happened.capital[burn:]).std()), "gini": gini(happened.bins, happened.mass.sum(0)), "seed": seed,
     }
-    return Policy(p, "krusell-smith", table.share, seconds=spent, facts=facts)
+    return Policy(p, "krusell-smith", table.share, seconds=clock.seconds, facts=facts)
 
 
 def require_aggregate_risk(p: Params) -> None:
@@ -64,6 +69,21 @@ def require_aggregate_risk(p: Params) -> None:
     if (off := np.abs(after - parts.shares).max()) > 1e-4:
         raise ValueError("krusell-smith needs income shares that depend on the level alone, and params.transition moves them by "
                          f"{off:.2g}; give rows that keep them, as employment_chain does")
+
+
+def require_lengths(rounds: int, periods: int, burn: int) -> None:
+    """Raises ValueError where nothing is left to fit a law to, with the fix."""
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}; the law comes of the first one")
+    if not 0 <= burn <= periods - BLOCK:
+        raise ValueError(f"burn={burn} leaves too few of periods={periods} to fit a law to; give a burn below periods, by {BLOCK} at least")
+
+
+def fresh_paths(p: Params, share: Share, law: np.ndarray, seed: int, periods: int, burn: int, bins: int = 1000) -> dict[str, float]:
+    """Den Haan's test of a law on paths of shocks to which it was not fitted, those of the next three seeds: its medians."""
+    tests = [den_haan(law, simulate(p, share, level_path(p, periods, seed + k), bins=bins), burn) for k in range(1, FRESH + 1)]
+    return {"den_haan_fresh_max_percent": float(np.median([test.largest for test in tests])),
+            "den_haan_fresh_mean_percent": float(np.median([test.mean for test in tests]))}
 
 
 def named(p: Params, values: np.ndarray) -> dict[str, float]:

@@ -19,7 +19,7 @@ from kernels import incomplete_markets as model
 from kernels.incomplete_markets import Params
 from rllib_macro.denhaan import den_haan
 from rllib_macro.households import RANGE, TOP, fitted_law, gini, level_path, simulate
-from rllib_macro.solvers.krusell_smith import Search, law_through, named, require_aggregate_risk, values_of
+from rllib_macro.solvers.krusell_smith import Search, fresh_paths, law_through, named, require_aggregate_risk, require_lengths, values_of
 from rllib_macro.solvers.neural.lm import Marquardt
 from rllib_macro.solvers.neural.nets import Net, Use, jacobian
 from rllib_macro.solvers.policy import Policy, Share, Stopwatch
@@ -104,9 +104,12 @@ def solve(p: Params, *, seconds: float | None = None, seed: int = 0, hidden: Seq
     """The learned policy share(wealth, income, capital, level) and the law of motion that households who follow it expect.
 
     A round is some steps of Levenberg and Marquardt's method, each at new `states` until half of the rounds are over, and one simulation.
-    Stops after `rounds` or `seconds`. Raises ValueError for a model without aggregate risk.
+    Stops after `rounds` or `seconds`. Of the facts, den_haan_max_percent and den_haan_mean_percent are den Haan's test on the path of
+    shocks to which the law was fitted; den_haan_fresh_max_percent and den_haan_fresh_mean_percent are its medians on paths that were not
+    used, whose time is not counted. Raises ValueError for a model without aggregate risk.
     """
     require_aggregate_risk(p)
+    require_lengths(rounds, periods, burn)
     clock, steady, path = Stopwatch(), model.steady_state(p), level_path(p, periods, seed)
     policy, points, damper = Savings(p, hidden), Points(p, seed), Marquardt()
     weights = policy.net.initial(torch.Generator().manual_seed(seed))
@@ -126,13 +129,15 @@ def solve(p: Params, *, seconds: float | None = None, seed: int = 0, hidden: Seq
             break
         if RANGE[0] < happened.capital[burn:].mean() / steady < RANGE[1]:  # else the policy is too young to tell
             search.advance(error.clip(-MOST, MOST))
-    spent, test = clock.seconds, den_haan(law, happened, burn)
+    share = policy.on_arrays(weights)
+    with clock.pause():
+        test, fresh = den_haan(law, happened, burn), fresh_paths(p, share, law, seed, periods, burn)
     facts: dict[str, Any] = {
         "iterations": k, "law": law.tolist(), "r2": named(p, fit), "den_haan_max_percent": test.largest, "den_haan_mean_percent": test.mean,
-        "mean_capital": float(happened.capital[burn:].mean()), "sd_log_capital": float(np.log(happened.capital[burn:]).std()),
+        **fresh, "mean_capital": float(happened.capital[burn:].mean()), "sd_log_capital": float(np.log(happened.capital[burn:]).std()),
         "gini": gini(happened.bins, happened.mass.sum(0)), "seed": seed, "weights": len(weights), "history": history,
     }
-    return Policy(p, "neural-krusell-smith", policy.on_arrays(weights), seconds=spent, facts=facts)
+    return Policy(p, "neural-krusell-smith", share, seconds=clock.seconds, facts=facts)
 
 
 def improved(p: Params, policy: Savings, law: np.ndarray, weights: Tensor, points: Points, damper: Marquardt, n: int,

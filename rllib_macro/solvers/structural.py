@@ -14,7 +14,12 @@ def solve(p: Params, *, seconds: float | None = 60, steps: int | None = None, se
           periods: int = PERIODS) -> Policy:
     """A critic of capital after the choice; shocks are only met. Train until `seconds` of CPU time or `steps` of the environment are
     used up; `envelope` is the weight of the critic's slope, 0 leaves it to the values."""
-    config = StructuralTD3Config().training(
-        envelope=float(envelope), actor_lr=actor_lr, critic_lr=critic_lr, updates_per_step=updates_per_step,
-        train_batch_size_per_learner=batch, frozen_for=FROZEN if start == "prior" else 0.0)
+    config = tuned(StructuralTD3Config(), start, envelope, actor_lr, critic_lr, batch, updates_per_step)
     return learn(config, p, "structural", seconds=seconds, steps=steps, seed=seed, start=start, periods=periods)
+
+
+def tuned(config: StructuralTD3Config, start: str, envelope: float, actor_lr: float, critic_lr: float, batch: int,
+          updates_per_step: float) -> StructuralTD3Config:
+    """The settings in RLlib's words."""
+    return config.training(envelope=float(envelope), actor_lr=actor_lr, critic_lr=critic_lr, updates_per_step=updates_per_step,
+                           train_batch_size_per_learner=batch, frozen_for=FROZEN if start == "prior" else 0.0)

@@ -184,6 +184,11 @@ def test_euler_consumption_is_the_same_on_tensors():
     ({"depreciation": (-0.1,)}, r"params.depreciation must lie in \(0, 1\]"),
     ({"depreciation": (0.8, 0.9, 1.0)}, "more than two levels but no depreciation_transition"),
     ({"productivity": (0.0, 1, 1, 1, 1)}, "params.productivity must be positive"),
+    ({"productivity": ()}, r"params.productivity must be positive, got \(\); give levels around 1"),
+    ({"log_linear": 2}, "params.log_linear must be 0 or 1, got 2"),
+    ({"transition": (1.2, -0.2, *T1.transition[2:])}, "params.transition must not be negative, got -0.2; give probabilities"),
+    ({"depreciation": (0.9, 1.0), "depreciation_transition": (2.0, -1.0, 0.5, 0.5)},
+     "params.depreciation_transition must not be negative, got -1"),
     ({"transition": (0.5, 0.5)}, "params.transition must be 5 rows of 5 probabilities"),
     ({"transition": (0.9, *T1.transition[1:])}, "row 1 of params.transition sums to 0.9273, so .*; make it sum to 1"),
     ({"box_low": 2.0}, "leave no grid.*; give 0 < box_low < box_high"),
@@ -197,6 +202,13 @@ def test_published_weights_may_be_solved_but_not_drawn_from():
     growth.validate(growth.jesusfv())
     with pytest.raises(ValueError, match="row 3 of params.transition sums to 1.0001, so nothing can be drawn from it"):
         growth.validate(growth.jesusfv(), sampled=True)
+
+
+def test_only_who_has_the_published_weights_is_sent_to_the_corrected_ones():
+    with pytest.raises(ValueError, match=r"make it sum to 1 \(model jesusfv_corrected does\)$"):
+        growth.validate(growth.jesusfv(), sampled=True)
+    with pytest.raises(ValueError, match="row 1 of params.transition .* make it sum to 1$"):
+        growth.validate(replace(T1, productivity=(1.0,), transition=(0.9,)))
 
 
 def test_tauchen_rows():

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import envs
 from rllib_macro import config as cfg
 from rllib_macro.config import ConfigError, Policy, check_against, from_dict, from_text, load, to_dict, to_yaml
 
@@ -325,6 +326,12 @@ def test_the_shipped_files_say_what_they_are():
         assert file.read_text(encoding="utf-8").startswith("# ")
         run = load(file)
         assert (run.name, run.economy, list(run.policies)) == (file.stem, "rbc", ["consumer", "firm", "government"])
+
+
+@pytest.mark.parametrize("name", ["growth", "growth_quarterly"])
+def test_learners_of_a_growth_model_discount_as_its_household_does(name):
+    run = load(ROOT / "tune_configs" / f"{name}.yaml")
+    assert run.economy == name and run.policies["household"].gamma == envs.load(name).defaults().beta
 
 
 def test_the_profile_of_2022_has_the_published_settings():

@@ -1,4 +1,5 @@
 """Krusell and Smith, exactly and learned: the law of motion, den Haan's test, and what both methods must agree on."""
+import time
 from dataclasses import replace
 from functools import cache
 
@@ -122,6 +123,30 @@ def test_euler_errors_of_the_exact_solution_are_small_where_households_are():
     assert households.euler_errors(finer).facts()["log10_mean_euler_error_ergodic"] < errors.facts()["log10_mean_euler_error_ergodic"] - 0.3
 
 
+def test_the_law_is_also_tested_on_paths_to_which_it_was_not_fitted():
+    """The medians of three other seeds, and no time of the method's."""
+    facts = exact().facts
+    tests = [den_haan(facts["law"], households.simulate(KS, exact().share, households.level_path(KS, 11_000, seed))) for seed in (1, 2, 3)]
+    assert facts["den_haan_fresh_max_percent"] == approx(np.median([test.largest for test in tests]))
+    assert facts["den_haan_fresh_mean_percent"] == approx(np.median([test.mean for test in tests]))
+    assert 0 < facts["den_haan_fresh_mean_percent"] < facts["den_haan_fresh_max_percent"] < 0.35
+    assert facts["den_haan_fresh_max_percent"] != facts["den_haan_max_percent"]
+
+
+@pytest.mark.parametrize("solver", [krusell_smith, neural_krusell_smith])
+def test_what_the_fresh_paths_take_is_not_counted(solver, monkeypatch):
+    def slow(*args):
+        until = time.process_time() + 1
+        while time.process_time() < until:
+            pass
+        return {"den_haan_fresh_max_percent": 0.0}
+    small = {"rounds": 1, "periods": 500, "burn": 100} | ({"states": 50, "steps": 1} if solver is neural_krusell_smith else {})
+    monkeypatch.setattr(solver, "fresh_paths", slow)
+    began = time.process_time()
+    policy = solver.solve(KS, **small)
+    assert policy.facts["den_haan_fresh_max_percent"] == 0 and policy.seconds <= time.process_time() - began - 1
+
+
 def test_consumption_rises_in_wealth_and_with_work_and_is_concave():
     k = np.linspace(0.5, 90, 180)
     at = [[exact().share(k, np.full(180, e), np.full(180, 39.5), np.full(180, z)) for e in (0, 1)] for z in (0, 1)]
@@ -159,6 +184,18 @@ def test_a_model_that_the_method_does_not_fit_is_refused(p, says):
             solver.solve(p)
 
 
+@pytest.mark.parametrize(("settings", "says"), [
+    ({"rounds": 0}, "rounds must be at least 1, got 0; the law comes of the first one"),
+    ({"periods": 500, "burn": 1000}, "burn=1000 leaves too few of periods=500 to fit a law to; give a burn below periods"),
+    ({"periods": 1000, "burn": 999}, "burn=999 leaves too few"),
+    ({"burn": -1}, "burn=-1 leaves"),
+])
+def test_lengths_that_leave_nothing_to_fit_are_refused(settings, says):
+    for solver in (krusell_smith, neural_krusell_smith):
+        with pytest.raises(ValueError, match=says):
+            solver.solve(KS, **settings)
+
+
 def test_a_budget_of_seconds_is_kept():
     policy = krusell_smith.solve(KS, seconds=0)
     assert policy.facts["iterations"] == 1 and not policy.facts["converged"]
@@ -177,6 +214,7 @@ def test_the_learned_policy_is_the_exact_one_to_a_percent_and_so_is_its_world():
     assert apart < 0.01 and worst < 0.03
     assert learned().facts["mean_capital"] == approx(exact().facts["mean_capital"], rel=0.01)
     assert min(learned().facts["r2"].values()) > 0.9999
+    assert 0 < learned().facts["den_haan_fresh_mean_percent"] < learned().facts["den_haan_fresh_max_percent"] < 2
 
 
 def test_a_learned_policy_is_feasible_everywhere_and_bound_where_the_unemployed_own_nothing():

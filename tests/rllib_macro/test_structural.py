@@ -43,6 +43,21 @@ def test_networks_see_what_the_environment_shows(economy):
     assert np.allclose(k, s.capital) and np.array_equal(z, s.productivity) and np.allclose(d, s.depreciation)
 
 
+@pytest.mark.parametrize("p", [replace(T1, productivity=(1.0,), transition=(1.0,)), replace(T1, box_high=1.0)])
+def test_what_has_no_range_is_seen_as_it_is(p):
+    """One level of productivity, whose log is 0, and a box that ends at the steady state, log 1 = 0, give no scale: it is 1."""
+    batch = Batch(envs.load("growth"), p, 50, seed=2)
+    s, seen = batch.s, batch.observe("household")[:, 0]
+    gap, tfp = np.log(s.capital / s.steady_capital), np.log(p.productivity)[s.productivity.astype(int)]
+    assert np.isfinite(seen).all()
+    assert seen[:, 0] == approx(gap if p.box_high == 1 else gap / np.log(p.box_high), abs=1e-6)
+    assert seen[:, 1] == approx(tfp / (abs(np.log(p.productivity)).max() or 1), abs=1e-6)
+    sight = Sight(p)
+    k, z, d = sight.states(sight.see(sight.places(*map(torch.from_numpy, (s.productivity.astype(int), s.depreciation))),
+                                     torch.from_numpy(s.capital)))
+    assert np.allclose(k, s.capital) and np.array_equal(z, s.productivity) and np.allclose(d, s.depreciation)
+
+
 @pytest.mark.parametrize("p", [*MODELS.values(), growth.jesusfv_markov(), growth.hercowitz_sampson()])
 def test_the_start_is_the_prior(p):
     sight, (k, z, d) = Sight(p, "prior"), states(p)

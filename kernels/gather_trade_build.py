@@ -389,7 +389,7 @@ def inherit(p: Params, before: State, s: State) -> None:
     """What a new episode keeps of the one that ended: curricula and the memory of the Saez formula. Writes these, rates, what is seen."""
     for name in ("rewarding", "elasticity", "mean_rates", "sample_income", "sample_rate", "samples"):
         getattr(s, name)[...] = getattr(before, name)
-    s.episodes[...] = before.episodes + 1
+    s.episodes[...] = before.episodes + (before.period > 0)  # one that has not begun is none
     taxes.begin(p, s, before)
     _weigh_labor(p, s)
     _value(p, s)

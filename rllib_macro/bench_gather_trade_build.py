@@ -1,8 +1,9 @@
 """How fast this machine plays the gather-trade-build world: whole periods of random legal play with all observations, masks and rewards.
 
 A period is what training waits for apart from the networks: draws, random choices among the legal ones, the step, and what everybody sees
-next, flat and packed. `batch` adds what arrays for a policy cost: choices decoded, observations in float32, measures, resets. Rates are per
-second of processor time of one core, medians over interleaved repetitions.
+next, flat and packed. `batch` adds what arrays for a policy cost: choices decoded, observations in float32, measures, resets. `ppo` adds
+the policy and its learning: draws from the network, advantages, one epoch of PPO for all workers, with the map encoder, or flat: without
+windows of the map. Rates are per second of processor time of one core, medians over interleaved repetitions.
 """
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ NAME, ORIGINAL = "gather_trade_build", "gather_trade_build_original"
 FEW, MANY = 4, 10  # agents
 REPLICAS = 128
 TUTORIAL = {"starting_coin": (10.0,)}  # so that there is something to bid with
-AT_LEAST = {"env_steps_per_second": 300_000.0, "env_steps_per_second_10_agents": 140_000.0}
+ECONOJAX = 4_500.0  # env-steps of 4 agents without a map, played and learned from by that program in a second of processor time
+AT_LEAST = {"env_steps_per_second": 300_000.0, "env_steps_per_second_10_agents": 140_000.0, "ppo_env_steps_per_second": 3 * ECONOJAX,
+            "ppo_env_steps_per_second_flat": 8 * ECONOJAX}
+LEARNER = {"epochs": 1, "minibatches": 16, "network": {"hidden": [64, 64], "activation": "relu", "shared_trunk": True}}
 WARM = 20  # periods before anything is measured
 QUICK, WHOLE = 10, 400  # periods of one measurement
 
@@ -45,6 +49,8 @@ def bench(*, quick: bool = False, replicas: int | None = None, repetitions: int 
         "numpy_env_steps_per_second": _stepped(given, FEW, size, "numpy", max(2, periods // 100)),
         "batch_env_steps_per_second": _batched(NAME, given, FEW, size, compiled, max(2, periods // 10)),
         "batch_env_steps_per_second_unpacked": _batched(ORIGINAL, given, FEW, size, compiled, max(2, periods // 10)),
+        "ppo_env_steps_per_second": _learned(given, size, compiled, max(2, periods // 4), {}),
+        "ppo_env_steps_per_second_flat": _learned({**given, "view_range": 0}, size, compiled, max(2, periods // 4), {"units": 0}),
     }
     rates: dict[str, list[float]] = {name: [] for name in plays}
     for repetition in range(repetitions or (2 if quick else 7)):
@@ -97,6 +103,41 @@ def _batched(name: str, given: Mapping[str, Any], agents: int, size: int, backen
                 batch.observe(type_, out)
                 batch.legal(type_)
             batch.step({})
+        return periods * size / (time.process_time() - began)
+
+    play()
+    return play
+
+
+def _learned(given: Mapping[str, Any], size: int, backend: str, periods: int, encoder: Mapping[str, Any]) -> Play:
+    """An iteration of training, the parts of MacroPPO one after the other in this process; the planner is idle."""
+    import torch
+
+    from rllib_macro.config import check_against, from_dict
+    from rllib_macro.env_runner import Player, make_batch, set_up_torch
+    from rllib_macro.evaluate import modules
+    from rllib_macro.learner import loss, minibatches, prepare
+    from rllib_macro.losses import standardise
+    network = {**LEARNER["network"], "map": {"sees": "view", "bits": {"ground": 7}, **encoder}}  # type: ignore[dict-item]
+    config = check_against(from_dict({
+        "economy": NAME, "replicas": size, "periods": periods, "backend": backend, "params": {**given, "planner_sees_map": False},
+        "policies": {"mobile": {**LEARNER, "network": network}, "planner": {"rule": "idle"}}}), envs.load(NAME))
+    set_up_torch(config)
+    nets, policy = modules(config), config.policies["mobile"]
+    player, net = Player(make_batch(config), dict(nets), config), nets["mobile"]
+    optimizer, generator = torch.optim.Adam(net.parameters(), lr=3e-4, fused=True), torch.Generator()
+
+    def play() -> float:
+        began = time.process_time()
+        rollout, _ = player.play(periods, 0)
+        columns = prepare(rollout.types["mobile"], FEW, policy, net, generator, torch.device("cpu"))
+        columns["advantages"] = standardise(columns["advantages"])
+        for rows in minibatches(len(columns["logp"]), policy.minibatches, generator, torch.device("cpu")):
+            batch = columns if rows is None else {name: column.index_select(0, rows) for name, column in columns.items()}
+            optimizer.zero_grad(set_to_none=True)
+            loss(net, batch, policy, 0.02, None)[0].backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(net.parameters(), policy.grad_clip or float("inf"))
+            optimizer.step()
         return periods * size / (time.process_time() - began)
 
     play()

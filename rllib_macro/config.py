@@ -200,7 +200,7 @@ class Network(Part):
     init: Literal["orthogonal", "torch"] = Field(default="orthogonal", description="Initial weights: orthogonal, or PyTorch's default.")
     policy_gain: Positive = Field(default=0.01, description="Gain of the heads' orthogonal initial weights; small: nearly uniform play.")
     equivariant: Equivariant | None = Field(default=None, description="Head shared over the members of another type; null: none.")
-    map: MapEncoder | None = Field(default=None, description="Encoder of a map of bytes among what is seen; null: every column is a number.")
+    map: MapEncoder | None = Field(default=None, description="Encoder of a map of bytes that is seen; null: every column is a number.")
 
 
 class Policy(Part):

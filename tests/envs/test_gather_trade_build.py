@@ -167,3 +167,14 @@ def test_the_one_step_economy_pays_by_hours_and_taxes_in_its_second_period():
     assert rewards["mobile"][0] == approx(want) and done.all()
     weights = 1 / np.maximum(income, 1)
     assert rewards["planner"][0, 0] == approx((weights / weights.sum() * want).sum())
+
+
+def test_an_episode_that_has_not_begun_is_not_counted():
+    rules = dict.fromkeys(("mobile", "planner"), "random")
+    batch = Batch(envs.load("gather_trade_build"), adjust(gtb.Params(), horizon=3), rules=rules)
+    batch.reset()
+    assert batch.s.episodes.tolist() == [0]
+    for _ in range(3):
+        batch.step({})
+    batch.reset()
+    assert batch.s.episodes.tolist() == [1]

@@ -23,6 +23,7 @@ from kernels.core.arrays import adjust
 from rllib_macro import diagnostics, households
 from rllib_macro.solvers.policy import Policy
 
+END = "\n...\n"  # what YAML writes after a number or a word that stands alone
 FOLDER = Path(__file__).parent / "solvers"
 MODELS: dict[str, Callable[[], Any]] = {
     name.replace("_", "-"): make for name, make in (growth.MODELS | incomplete_markets.MODELS).items()}
@@ -88,7 +89,7 @@ def _setting(key: str, text: str, kind: Any) -> Any:
         return TypeAdapter(kind).validate_python(yaml.safe_load(text))
     except ValidationError as error:
         wanted = error.errors()[0]["msg"].removeprefix("Input should be ").replace("an instance of Sequence", "a list such as [1, 2]")
-        raise ValueError(f"{key} should be {wanted}, got {text!r}") from None
+        raise ValueError(f"{key} should be {wanted}, got {text.removesuffix(END)!r}") from None
 
 
 def _number(key: str, text: str, default: Any) -> Any:

@@ -176,7 +176,8 @@ def test_a_restored_algorithm_has_the_weights_that_were_saved(tmp_path):
     one.stop(), two.stop()
 
 
-def test_tune_trains_it(tmp_path):
+def test_tune_trains_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", raising=False)  # a sweep in the same process writes its files itself
     space = config(anneal_over=400).training(critic_lr=tune.grid_search([3e-3]))
     run = tune.RunConfig(stop={"training_iteration": 3}, storage_path=str(tmp_path), verbose=0)
     told = tune.Tuner(TD3, param_space=space, run_config=run).fit()

@@ -91,7 +91,8 @@ def table(result: Mapping[str, Any]) -> Table:
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
     stretch = ("", "") if row["stretch"] is None else (f"{row['sense']} {row['stretch']:g}", "yes" if row["stretch_met"] else "no")
-    return row["id"], row["part"], f"{row['value']:.4g}", f"{row['sense']} {row['pass']:g}", "yes" if row["met"] else "no", *stretch
+    value = f"{row['value']:.8g}" if 0.99 < row["value"] < 1 else f"{row['value']:.4g}"  # a fit tells by its nines
+    return row["id"], row["part"], value, f"{row['sense']} {row['pass']:g}", "yes" if row["met"] else "no", *stretch
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -103,8 +104,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines.append(f"| {' | '.join((id, '' if id in seen else told[id], *others))} |")
         seen.add(id)
     lines += [f"| {id} | not measured: {why} | | | | | | |" for id, why in result["not_measured"].items()]
+    spent = sum({row["id"]: row["cpu_seconds"] for row in result["goals"]}.values())
     machine = f"{result['cpu']}, {result['cores']} cores, load {result['load']}"
-    return "\n".join((*lines, "", f"{machine}; opponent: {result['opponent']}; {result['seconds']:.0f} s in all."))
+    return "\n".join((*lines, "", f"{machine}; opponent: {result['opponent']}; {spent:,.0f} CPU seconds in all."))
 
 
 def aiyagari() -> str:

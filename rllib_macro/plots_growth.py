@@ -102,7 +102,7 @@ def frontier(rows: Iterable[Mapping[str, Any]], file: Path) -> Path:
     A row has model, method and path: [[CPU seconds, log10 mean |EE|], ...].
     """
     by_model: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["model"]):
         by_model.setdefault(row["model"], []).append(row)
     names = sorted({row["method"] for group in by_model.values() for row in group})
     look: dict[str, tuple[str, Any]] = {
@@ -112,9 +112,9 @@ def frontier(rows: Iterable[Mapping[str, Any]], file: Path) -> Path:
     for ax, (model, group) in zip(axes, by_model.items(), strict=True):
         for row in group:
             colour, dashes = look[row["method"]]
-            seconds, errors = np.maximum(np.array(row["path"], float).T, [[1e-3], [-16.0]])
+            seconds, errors = np.maximum(np.array(row["path"], float).T, [[1e-2], [-16.0]])
             ax.plot(seconds, errors, color=colour, linestyle=dashes, marker="o", markersize=2.5)
-        ax.set_xscale("log")
+        _log_axis(ax)
         ax.set_title(model, loc="left")
         ax.set_xlabel("CPU seconds")
         if model == PUBLISHED:
@@ -138,9 +138,16 @@ def languages(ours: Mapping[str, float], file: Path) -> Path:
     ax.barh([name for name, _ in bars], [ratio for _, ratio in bars], color=[COLOURS[0] if name in ours else QUIET for name, _ in bars])
     for i, (_, ratio) in enumerate(bars):
         ax.text(ratio * 1.08, i, f"{ratio:.3g}", va="center", size=7.5)
-    ax.set_xscale("log")
+    _log_axis(ax)
     ax.set_xlabel("CPU time, C++ = 1; grey as published in 2015, blue measured here")
     ax.grid(axis="y", visible=False)
     made.subplots_adjust(0.2, 0.6 / (0.3 * len(bars) + 0.9), 0.94, 0.98)
     made.savefig(file, dpi=120)
     return file
+
+
+def _log_axis(ax: Axes) -> None:
+    """Powers of ten as plain numbers."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_minor_formatter(lambda value, _: "")

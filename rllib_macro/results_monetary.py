@@ -15,8 +15,8 @@ from rllib_macro.crises import CRISES as KNOWN
 from rllib_macro.crises import Crisis
 from rllib_macro.crises import together as crisis_of
 from rllib_macro.moments import hodrick_prescott
-from rllib_macro.results_2022 import replace
 from rllib_macro.run import Run, RunError
+from rllib_macro.sections import replace
 from rllib_macro.subject import subject
 from rllib_macro.terminal import PROGRAM
 

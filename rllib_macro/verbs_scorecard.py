@@ -34,12 +34,12 @@ def scorecard(
     from rllib_macro import scorecard as scoring
     from rllib_macro import scored_play
     from rllib_macro.moments import SHORTEST
-    from rllib_macro.results_2022 import replace
+    from rllib_macro.sections import replace, require
     if quarters - drop < SHORTEST:
         raise Mistake(f"{quarters} quarters are too few: play {drop + SHORTEST} or more, or drop fewer than {drop}")
-    begin, end = (f"<!-- {SECTION}: {edge} -->" for edge in ("begin", "end"))
-    if into is not None and not (into.is_file() and begin in into.read_text(encoding="utf-8")):
-        raise Mistake(f"{into} must have the lines {begin} and {end}; write them where the scorecard belongs")
+    if into is not None:
+        with asked():
+            require(into, SECTION)
     with asked():
         plays = scored_play.behaviours(economy, [name.strip() for name in policies.split(",") if name.strip()], settings or [], quarters)
     cards = {}

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import envs
 from rllib_macro import __main__ as cli
-from rllib_macro import evaluate, hparams_2022, import_2022, layout_2022, results_2022, rollout_log
+from rllib_macro import evaluate, hparams_2022, import_2022, layout_2022, results_2022, rollout_log, sections
 from rllib_macro.config import check_against, from_dict, from_text, to_dict
 from rllib_macro.env_runner import Player, make_batch
 from rllib_macro.hparams_2022 import ImportError2022, LayoutError
@@ -746,7 +746,7 @@ def test_the_smoke_table_stands_beside_the_published_numbers(tmp_path):
     assert "6 of the 18 published numbers lie within the 95 % prediction interval" in text
     file = tmp_path / "table.md"
     file.write_text("before\n<!-- smoke: begin -->\nold\n<!-- smoke: end -->\nafter\n")
-    results_2022.replace(file, "smoke", text)
+    sections.replace(file, "smoke", text)
     assert file.read_text() == f"before\n<!-- smoke: begin -->\n{text}\n<!-- smoke: end -->\nafter\n"
     with pytest.raises(RunError, match="needs at least 2 runs"):
         results_2022.smoke(runs[:1])

@@ -309,6 +309,9 @@ class RunConfig(Part):
     seed: Seed = Field(default=0, description="Seed of all randomness, from 0 to 2**63 - 1.")
     replicas: Count = Field(default=128, description="Copies of the economy per env runner.")
     periods: Count | None = Field(default=None, description="Periods played per iteration; null: the economy's horizon.")
+    staggered: Flag = Field(
+        default=False, description="true: replicas start at different ages, so that each iteration sees all parts of an episode."
+    )
     features: Literal["raw", "scaled", "digits"] = Field(
         default="scaled", description="Observations: in economic units, scaled, or with the saw-tooth digits of 2022."
     )

@@ -57,6 +57,13 @@ def make_batch(config: RunConfig, size: int | None = None, *, seed: int | None =
     return batch
 
 
+def stagger(batch: Batch, periods: int | None) -> None:
+    """Spread the replicas' ages over an episode in steps of a rollout: first episodes are cut early, later ones end in turn."""
+    horizon = batch.economy.periods(batch.p)
+    periods = periods or horizon
+    batch.age[...] = periods * (np.arange(batch.size) % -(-horizon // periods))
+
+
 def run_spaces(config: RunConfig) -> dict[str, Any]:
     """{type: (observation space, action space)} of the types that learn."""
     found = spaces(envs.load(config.economy), fixed_params(config), config.features)
@@ -240,6 +247,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             if self.config.in_evaluation:  # other chance than training's
                 config = config.model_copy(update={"seed": rng.key(config.seed, EVALUATION)[0]})
             batch = make_batch(config, first=runner * config.replicas)
+            if config.staggered and not self.config.in_evaluation:
+                stagger(batch, config.periods)
             self.player = Player(batch, playing(dict(self.module.items()), config), config, runner)
         self.env = self.player and self.player.batch
 

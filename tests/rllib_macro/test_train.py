@@ -137,6 +137,16 @@ def test_evaluation_during_training_does_not_touch_it(uninterrupted, tmp_path):
     assert same(weights(run, 4), weights(uninterrupted, 4))
 
 
+def test_staggered_replicas_show_all_parts_of_an_episode_in_every_iteration():
+    with train.algorithm(tiny("periods=1", "staggered=true")) as algo:
+        batch, seen = algo.env_runner.env, []
+        for _ in range(3):
+            seen.append(sorted(batch.age))
+            algo.train()
+        assert seen == [[0, 1, 2, 3]] * 3  # episodes of four periods, four replicas: one of them ends after each period
+        assert not algo.env_runner._evaluator().env.age.any()
+
+
 def test_rllibs_own_evaluation_plays_whole_episodes():
     with train.algorithm(tiny()) as algo:
         assert algo.evaluate()["env_runners"]["num_episodes"] == 4

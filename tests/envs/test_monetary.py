@@ -239,3 +239,15 @@ def test_the_ancestors_action_sets_have_its_sizes():
     heads = {t: [head.options for head in heads] for t, heads in batch(envs.load("monetary_ancestor")).heads.items()}
     assert [heads[t][0] for t in ("central_bank", "bank", "consumer", "firm")] == [5, 75, 30, 45]
     assert heads["government"] == [1, 1, 1] and heads["firm"][1:] == heads["central_bank"][1:] == [1]
+
+
+def test_the_ancestors_joint_choices_obey_the_masks_of_single_ones():
+    ancestor = batch(envs.load("monetary_ancestor"))
+    ancestor.s.excluded[...] = 1
+    ancestor.s.firm_deposits[...] = 0
+    ancestor.s.leverage_cap[...] = 0
+    borrows = np.arange(30) // 3 % 2 == 1  # spending slowest, effort fastest
+    assert not ancestor.legal("consumer")[..., borrows].any()
+    grows = (np.arange(45) // 3 % 3 == 2) | (np.arange(45) % 3 == 2)  # hires, or invests beyond depreciation
+    firm = ancestor.legal("firm")[..., :45]
+    assert not firm[..., grows].any() and firm[..., ~grows].any(-1).all()

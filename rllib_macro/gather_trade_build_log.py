@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 import numpy as np
 import pandas
 
@@ -29,6 +32,7 @@ Log = dict[str, Any]
 EVERY = 50  # periods between two snapshots of the map
 RESOURCES = ("Coin", "Stone", "Wood")
 GOODS = ("Stone", "Wood")
+LAYERS = (*GOODS, "StoneSourceBlock", "WoodSourceBlock")  # that every map has
 SIDES = (("Sell", "seller"), ("Buy", "buyer"))
 DEEDS = ("Build", "ContinuousDoubleAuction.Buy_Stone", "ContinuousDoubleAuction.Sell_Stone", "ContinuousDoubleAuction.Buy_Wood",
          "ContinuousDoubleAuction.Sell_Wood", "Gather", "SimpleLabor")  # names of what State.doing counts
@@ -84,7 +88,17 @@ class Recorder:
 def record(batch: Batch, choose: Callable[[Batch], Mapping[str, Array]] | None = None, replica: int = 0, every: int = EVERY,
            periods: int | None = None) -> Recorder:
     """Play one replica from the start of an episode to its end, or for some periods. `choose(batch)` gives the choices of the types that
-    no rule scripts. ValueError if the episode has already begun: logs start with it."""
+    no rule scripts."""
+    with watched(batch, replica, every) as made:
+        for _ in range(periods or batch.economy.periods(batch.p)):
+            batch.step(choose(batch) if choose else {})
+    return made
+
+
+@contextmanager
+def watched(batch: Batch, replica: int = 0, every: int = EVERY) -> Iterator[Recorder]:
+    """Within the block every period that the batch plays is written down. ValueError if an episode has already begun: logs start with it.
+    """
     if batch.age[replica]:
         raise ValueError(f"replica {replica} is in period {batch.age[replica]} of its episode; call batch.reset() before it is recorded")
     made, watching = Recorder(batch.p, batch.s, replica, every), batch.watch
@@ -96,12 +110,10 @@ def record(batch: Batch, choose: Callable[[Batch], Mapping[str, Array]] | None =
 
     batch.watch = watch
     try:
-        for _ in range(periods or batch.economy.periods(batch.p)):
-            batch.step(choose(batch) if choose else {})
+        yield made
     finally:
         batch.watch = watching
     made.finish()
-    return made
 
 
 def replayed(file: str | Path, backend: str = "auto", every: int = EVERY) -> Recorder:
@@ -207,13 +219,19 @@ def _taxes(here: Mapping[str, np.ndarray], n_agents: int) -> Any:
 
 # -- files
 
+PACKED: dict[str, Callable[[bytes], bytes]] = {  # by suffix; the original program's is .lz4, at this level
+    ".lz4": lambda text: lz4.frame.compress(text, compression_level=16), ".gz": lambda text: gzip.compress(text, mtime=0),
+    ".json": lambda text: text}
+
+
 def write(log: Log, file: str | Path) -> Path:
-    """The log as JSON, compressed if the name ends with .gz."""
-    file, text = Path(file), json.dumps(log, separators=(",", ":"))
-    if file.suffix == ".gz":
-        file.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
-    else:
-        file.write_text(text, encoding="utf-8")
+    """The log as JSON, compressed if the name ends with .lz4 or .gz; whole or not at all. ValueError for another suffix than PACKED's."""
+    file = Path(file)
+    if file.suffix not in PACKED:
+        raise ValueError(f"{file} must end with {', '.join(PACKED)}, which say how a dense log is stored; choose one of them")
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_bytes(PACKED[file.suffix](json.dumps(log, separators=(",", ":")).encode("utf-8")))
+    os.replace(partial, file)
     return file
 
 
@@ -221,15 +239,36 @@ def read(file: str | Path) -> Log:
     """A log of this or of the original program; ValueError says what is wrong with the file."""
     file = Path(file)
     try:
-        kept = file.read_bytes()
-        log = json.loads((gzip.decompress(kept) if kept[:2] == b"\x1f\x8b" else kept).decode("utf-8"))
-    except (OSError, ValueError, EOFError, RecursionError) as error:
+        log = json.loads(_unpacked(file.read_bytes()).decode("utf-8"))
+    except (OSError, ValueError, EOFError, RecursionError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise ValueError(f"{file} cannot be read as a dense log ({reason}); give JSON, or JSON in gzip") from error
+        raise ValueError(f"{file} cannot be read as a dense log ({reason}); give JSON, or JSON compressed by lz4 or gzip") from error
     lacking = [name for name in ("world", "states", "actions", "rewards") if not isinstance(log, dict) or name not in log]
     if lacking:
         raise ValueError(f"{file} is no dense log: it lacks {', '.join(lacking)}")
+    try:
+        _require_whole(log)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is no dense log of this world ({type(error).__name__}: {error}); give one as it was written") from error
     return log
+
+
+def _require_whole(log: Log) -> None:
+    """Fails unless tables can be made of the log, and its maps are of one size, on which all agents are."""
+    summary(log)
+    if not len(log["world"]) == len(log["states"]) == len(log["actions"]) + 1 == len(log["rewards"]) + 1:
+        raise ValueError("its parts do not have the same number of periods")
+    layers = [layer for maps in log["world"] if maps for layer in (maps["House"]["owner"], *(maps[name] for name in LAYERS))]
+    shapes, places = {np.shape(layer) for layer in layers}, series(log)
+    if len(shapes) > 1 or any(places["row"].max() >= height or places["column"].max() >= width for height, width in shapes):
+        raise ValueError("its maps are too small, or of different sizes")
+
+
+def _unpacked(kept: bytes) -> bytes:
+    """What lz4 and gzip, which their first bytes tell, have compressed."""
+    if kept[:4] == b"\x04\x22\x4d\x18":
+        return lz4.frame.decompress(kept)
+    return gzip.decompress(kept) if kept[:2] == b"\x1f\x8b" else kept
 
 
 # -- social metrics
@@ -383,7 +422,34 @@ def business(log: Log) -> pandas.DataFrame:
         mine = houses["income"][houses["agent"] == i]
         payment = float(log["states"][0][key].get("build_payment", np.nan))
         found.append(row | {("Build", "times"): len(mine), ("Build", "mean price"): payment})
-    return pandas.DataFrame(found, index=pandas.Index(range(len(found)), name="agent"))
+    return pandas.DataFrame(found, index=pandas.Index(range(len(found)), name="agent"), columns=pandas.MultiIndex.from_tuples(found[0]))
+
+
+def summary(log: Log) -> pandas.DataFrame:
+    """The breakdown in words, a row for each agent: what a house pays, houses, pieces sold and bought at their mean prices, taxes less what
+    is paid back, coins and labor at the end."""
+    did, owned, earned = business(log), series(log), incomes(log)
+    found = {}
+    if "Build" in log:
+        found = {"house pays": did["Build", "mean price"].map("{:.1f}".format), "houses": did["Build", "times"].map(str)}
+    if "Trade" in log:
+        found |= {f"{good.lower()} {verb}": did[f"{side} {good}"].apply(_at_price, axis=1)
+                  for good in GOODS for (side, _), verb in zip(SIDES, ("sold", "bought"))}
+    if any(log.get("PeriodicTax", [])):
+        found["net taxes"] = (-earned["Tax"] - earned["Lump sum"]).map("{:,.1f}".format)
+    found |= {name: pandas.Series(owned[of][-1]).map("{:,.0f}".format) for name, of in (("coins", "Coin"), ("labor", "Labor"))}
+    return pandas.DataFrame(found).rename_axis("agent")
+
+
+def _at_price(sales: pandas.Series) -> str:
+    return f"{sales['times']:.0f} at {sales['mean price']:.1f}" if sales["times"] else "0"
+
+
+def by_skill(log: Log) -> Log:
+    """The log with agents numbered by what a house, or an hour of work, pays them; as it is where they are alike in that."""
+    one = log["states"][0][agents(log)[0]]
+    field = next((name for name in ("build_payment", "skill") if name in one), None)
+    return sorted_by(log, field) if field else log
 
 
 def sorted_by(log: Log, field: str) -> Log:

@@ -222,22 +222,59 @@ def test_agents_can_be_numbered_by_skill(played):
     assert {house["income"] for day in log["Build"] for house in day if house["builder"] == 3} <= {pay[3]}
 
 
+def test_the_summary_counts_what_agents_did_by_skill(played):
+    log = logs.by_skill(played.log)
+    assert log == logs.sorted_by(played.log, "build_payment") != played.log
+    table = logs.summary(log)
+    assert list(table.columns) == ["house pays", "houses", "stone sold", "stone bought", "wood sold", "wood bought", "net taxes", "coins",
+                                   "labor"]
+    for i in range(4):
+        sold = [sale["price"] for day in log["Trade"] for sale in day if sale["commodity"] == "Wood" and sale["seller"] == i]
+        assert table.loc[i, "wood sold"] == (f"{len(sold)} at {sum(sold) / len(sold):.1f}" if sold else "0")
+        assert table.loc[i, "houses"] == str(sum(house["builder"] == i for day in log["Build"] for house in day))
+        paid = [day[str(i)] for day in log["PeriodicTax"] if day]
+        assert table.loc[i, "net taxes"] == f"{sum(one['tax_paid'] - one['lump_sum'] for one in paid):,.1f}"
+    assert (table[["stone sold", "wood sold"]] != "0").any(axis=None)
+
+
+def test_agents_who_are_alike_in_skill_keep_their_numbers():
+    log = play(periods=2, order=(gtb.GATHER,)).log
+    assert logs.by_skill(log) is log
+    assert list(logs.summary(log).columns) == ["coins", "labor"]
+
+
 # -- files
 
-@pytest.mark.parametrize("name", ["log.json", "log.json.gz"])
+@pytest.mark.parametrize("name", ["log.json", "log.json.gz", "log.lz4"])
 def test_a_log_is_read_as_it_was_written(played, tmp_path, name):
     assert logs.read(logs.write(played.log, tmp_path / name)) == played.log
 
 
 @pytest.mark.parametrize(("text", "sentence"), [
     (b"{", "cannot be read as a dense log"), (b"[]", "lacks world, states"), (b'{"world": []}', "lacks states, actions, rewards"),
-    (b"\x1f\x8bno", "cannot be read as a dense log"), (b"\xff", "cannot be read as a dense log")])
+    (b"\x1f\x8bno", "cannot be read as a dense log"), (b"\xff", "cannot be read as a dense log"),
+    (b"\x04\x22\x4d\x18no", "cannot be read as a dense log"),
+    (b'{"world": [{}], "states": [], "actions": [], "rewards": []}', r"no dense log of this world \(IndexError"),
+    (b'{"world": 1, "states": [{"0": 2}], "actions": 3, "rewards": 4}', r"no dense log of this world \(")])
 def test_another_file_is_one_sentence(tmp_path, text, sentence):
     file = tmp_path / "log.json"
     file.write_bytes(text)
     with pytest.raises(ValueError, match=sentence) as caught:
         logs.read(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_log_is_read_only_if_its_parts_fit_each_other(played, tmp_path):
+    smaller = {"House": {"owner": [[-1]]}} | dict.fromkeys(logs.LAYERS, [[0.0]])
+    for harm in ({"actions": []}, {"world": [smaller, *[{}] * 60]}, {"world": [*played.log["world"][:-1], smaller]}):
+        with pytest.raises(ValueError, match="no dense log of this world"):
+            logs.read(logs.write(played.log | harm, tmp_path / "log.json"))
+
+
+def test_a_log_is_not_written_in_an_unknown_format(played, tmp_path):
+    with pytest.raises(ValueError, match=r"must end with \.lz4, \.gz, \.json"):
+        logs.write(played.log, tmp_path / "log.pkl")
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- social metrics

@@ -18,6 +18,7 @@ from rllib_macro import (  # noqa: F401 - their verbs register themselves
     verbs_2022,
     verbs_audit,
     verbs_experiments,
+    verbs_gather_trade_build,
     verbs_scorecard,
     verbs_solve,
     verbs_sweep,

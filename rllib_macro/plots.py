@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from html import escape
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from scipy import stats
 
 import envs
 from envs.core.economy import Economy
-from rllib_macro import schedule
+from rllib_macro import extras, schedule
 from rllib_macro.config import RunConfig, to_dict
 from rllib_macro.run import Run, RunError
 
@@ -67,16 +68,20 @@ class Panel:
 
 @matplotlib.rc_context(STYLE)
 def draw(run: Run) -> list[Path]:
-    """Draw everything that the run can show as plots/<section>.png; RunError if nothing was recorded."""
+    """Draw everything that the run can show, and what its model adds, as plots/<name>.png; RunError if nothing was recorded."""
     drawn = sections(run)
     key = "   ".join(f"{number}: after {k}, {'; '.join(what)}" for number, (k, what) in enumerate(phases(run.config).items(), 1))
-    (run.path / "plots").mkdir(exist_ok=True)
-    files = []
+    made = {}
     for name, panels in drawn.items():
-        files.append(run.path / "plots" / f"{name}.png")
         title = f"{run.config.name} ({run.config.economy}): {name}"
         phased = name not in ("episode", "equilibrium")
-        figure(panels, title, key if phased else "", 4 if len(panels) > 12 else 3).savefig(files[-1], dpi=110)
+        made[name] = figure(panels, title, key if phased else "", 4 if len(panels) > 12 else 3)
+    if own := extras.of(run.config):
+        made |= own.figures(run)
+    (run.path / "plots").mkdir(exist_ok=True)
+    files = [run.path / "plots" / f"{name}.png" for name in made]
+    for file, drawing in zip(files, made.values()):
+        drawing.savefig(file, dpi=110)
     return files
 
 
@@ -526,14 +531,15 @@ def figure(panels: Sequence[Panel], title: str = "", key: str = "", columns: int
 
 
 @matplotlib.rc_context(STYLE)
-def svg(panel: Panel, section: str) -> str:
-    """One panel as an <svg> element to stand inside a page, with text that can be read out and selected."""
+def svg(made: Figure, name: str, label: str) -> str:
+    """A figure as an <svg> element to stand inside a page, with text that can be read out and selected. `name` is its own on the page."""
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": f"{section} {panel.title}"}):  # ids that no other panel of the page has
-        figure([panel]).savefig(text, format="svg", metadata={"Date": None})
+    with matplotlib.rc_context({"svg.hashsalt": name}):  # ids that no other figure of the page has
+        made.savefig(text, format="svg", metadata={"Date": None})
     body = text.getvalue()
     body = re.sub(r"<metadata>.*?</metadata>", "", body[body.index("<svg"):], flags=re.DOTALL)
-    return re.sub(r'<g id="[^"]*"', "<g", body)  # ids that nothing refers to, the same in every panel
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # ids that nothing refers to, the same in every figure
+    return body.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 
 
 def short(number: float) -> str:

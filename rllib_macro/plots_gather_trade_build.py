@@ -29,6 +29,7 @@ WOOD, STONE = "#2f7d4f", "#8b8378"  # of what lies on a tile; where a source is 
 LOOK = {"Stone": ("s", STONE), "Wood": ("^", WOOD)}
 SOURCE_COLOURS = {"Build": "#0072B2", "Sell Stone": "#8b8378", "Sell Wood": "#2f7d4f", "Buy Stone": "#c4beb4", "Buy Wood": "#9ccbae",
                   "Work": "#56B4E9", "Tax": "#D55E00", "Lump sum": "#E69F00"}
+FIGURES = ("maps", "time", "agents", "coins")  # of a breakdown
 SNAPSHOTS = 5  # maps of an episode
 SHOWN = 4  # agents whose movement and trades are drawn
 STRIDE = 20  # periods between two points of a path
@@ -47,7 +48,7 @@ def draw(log: logs.Log, folder: Path, name: str = "episode") -> list[Path]:
 
 
 def breakdown(log: logs.Log, sort: str | None = None) -> dict[str, Figure]:
-    """{"maps", "time", "agents", "coins": figure}. `sort` numbers agents by a field of their state, such as build_payment. In the
+    """{name: figure} of FIGURES. `sort` numbers agents by a field of their state, such as build_payment. In the
     one-step economy, which has no map, there are only "time" and "coins"."""
     log = logs.sorted_by(log, sort) if sort else log
     made = {"maps": snapshots(log)} if log["world"][0] else {}
@@ -298,6 +299,8 @@ def endowments(log: logs.Log) -> Panel:
 
     def draw_on(ax: Axes) -> None:
         made.draw(ax)
+        for i, bar in enumerate(ax.patches):
+            bar.set_facecolor(COLOURS[i % len(COLOURS)])
         low, high = ax.get_ylim()
         ax.set_ylim(low, high + (0.3 if few else 0.1) * (high - low))
         ax.set_title(f"sum {short(round(float(series['Coin'][-1].sum())))}, equality {equality:.2f}", loc="right", size=8, weight="normal",
@@ -349,13 +352,16 @@ def _by_agent(ax: Axes, count: int, room: float) -> None:
 def animate(log: logs.Log, file: str | Path, title: str = "gather, trade, build") -> Path:
     """One HTML file that plays the episode. Resources are those of the snapshots, less what was collected since; record with every=1 for
     a map that is exact in every period. ValueError for a world without a map."""
+    file = Path(file)
+    file.write_text(page(log, title), encoding="utf-8")
+    return file
+
+
+def page(log: logs.Log, title: str) -> str:
+    """The text of that file."""
     if not log["world"][0]:
         raise ValueError("the one-step economy has no map, so there is nothing to animate; use breakdown")
-    file = Path(file)
-    data = json.dumps(_film(log), separators=(",", ":"))
-    page = PAGE.replace("DATA", data).replace("TITLE", html.escape(title))
-    file.write_text(page, encoding="utf-8")
-    return file
+    return PAGE.replace("DATA", json.dumps(_film(log), separators=(",", ":"))).replace("TITLE", html.escape(title))
 
 
 def _film(log: logs.Log) -> dict[str, Any]:
@@ -430,7 +436,8 @@ function canvas(c, w, h) {
   c.width = w * sharp; c.height = h * sharp; c.style.width = w + "px"; c.style.height = h + "px";
   const g = c.getContext("2d"); g.scale(sharp, sharp); return g;
 }
-const g = canvas(map, W * q, H * q), h = canvas(chart, 380, 170);
+const edge = 8, g = canvas(map, W * q + 2 * edge, H * q + 2 * edge), h = canvas(chart, 380, 170);
+g.translate(edge, edge);
 const full = []; d.full.forEach((now, t) => full.push(now.map((word, k) => word || full[t - 1][k])));
 at.max = T;
 let t = 0, playing = false, last = 0;
@@ -438,7 +445,7 @@ function disc(c, x, y, r, fill, edge) {
   c.beginPath(); c.arc(x, y, r, 0, 7); c.fillStyle = fill; c.fill(); if (edge) { c.strokeStyle = edge; c.lineWidth = 1.5; c.stroke(); }
 }
 function drawMap() {
-  g.fillStyle = d.look.ground; g.fillRect(0, 0, W * q, H * q);
+  g.fillStyle = d.look.ground; g.fillRect(-edge, -edge, W * q + 2 * edge, H * q + 2 * edge);
   g.fillStyle = d.look.water; for (const [r, c] of d.water) g.fillRect(c * q, r * q, q, q);
   d.sources.forEach((of, k) => of.forEach(([r, c], i) => {
     const x = c * q + q / 2, y = r * q + q / 2, s = q * .32; g.beginPath();
@@ -468,7 +475,10 @@ function drawChart() {
   for (const day of d.taxes) { h.beginPath(); h.moveTo(x(day + 1), y(0)); h.lineTo(x(day + 1), y(most)); h.stroke(); }
   h.setLineDash([]); h.beginPath(); h.moveTo(40, y(0)); h.lineTo(40 + w, y(0)); h.stroke(); h.lineWidth = 1.6;
   for (let i = 0; i < n; i++) {
-    h.strokeStyle = d.colours[i]; h.beginPath(); for (let k = 0; k <= t; k++) h.lineTo(x(k), y(d.stock[k][i][0])); h.stroke();
+    h.strokeStyle = d.colours[i];
+    for (const [end, shade] of [[T, .2], [t, 1]]) {
+      h.globalAlpha = shade; h.beginPath(); for (let k = 0; k <= end; k++) h.lineTo(x(k), y(d.stock[k][i][0])); h.stroke();
+    }
   }
 }
 function show() {

@@ -1,6 +1,7 @@
 """The report of a run: one page that needs nothing but itself, written from the run folder.
 
-Every number and chart is in the file, charts as inline SVG: no script, nothing is loaded, it opens from disk and prints.
+Every number and chart is in the file, charts as inline SVG: nothing is loaded, it opens from disk and prints. No script runs, unless the
+model adds an episode that moves, in a frame of its own.
 """
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import pandas
 
 import envs
 from envs.core.economy import Economy
-from rllib_macro import plots
+from rllib_macro import extras, plots
 from rllib_macro.config import Exponential, RunConfig, is_scheduled, to_yaml
 from rllib_macro.env_runner import fixed_params
 from rllib_macro.evaluate import BASELINES, beats
@@ -44,6 +45,7 @@ nav { margin: 1rem 0 0; display: flex; flex-wrap: wrap; gap: 0.2rem 1.1rem; font
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1.1rem 1.4rem; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 figure svg { display: block; width: 100%; height: auto; }
+iframe { width: 100%; height: 42rem; margin: 1rem 0; border: 1px solid var(--line); }
 figcaption { font-size: 0.83rem; line-height: 1.4; padding: 0.1rem 0.4rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.93rem; font-variant-numeric: tabular-nums; }
@@ -81,8 +83,10 @@ def write(run: Run) -> Path:
     sections = {"result": ("Result", _result(run))}
     for name, (title, text, without) in PARTS.items():
         key = _phases(run.config) if name == "rewards" else ""
-        sections[name] = (title, f"<p>{text}</p>{key}{_grid(drawn[name], name)}" if name in drawn else f"<p>{without}</p>")
-    charts = _grid(drawn["equilibrium"], "equilibrium") if "equilibrium" in drawn else ""
+        sections[name] = (title, f"<p>{text}</p>{key}{grid(drawn[name], name)}" if name in drawn else f"<p>{without}</p>")
+        if name == "rewards" and (own := extras.of(run.config)):
+            sections |= own.sections(run)
+    charts = grid(drawn["equilibrium"], "equilibrium") if "equilibrium" in drawn else ""
     sections["equilibrium"] = ("Is it an equilibrium?", _deviations(run) + charts)
     sections["parameters"] = ("Parameters", _parameters(run.config))
     sections["configuration"] = ("Configuration", _configuration(run))
@@ -167,7 +171,7 @@ def _result(run: Run) -> str:
         raise RunError(f"{file} is damaged ({error}); remove it, and the report leaves the comparison out") from None
     if not measures:
         return text
-    table = _table(["measure", "mean", *seeds], measures, "Mean over periods and replicas.")
+    table = html_table(["measure", "mean", *seeds], measures, "Mean over periods and replicas.")
     return f"{text}<details><summary>Measures of the economy under trained play</summary>{table}</details>"
 
 
@@ -191,7 +195,7 @@ def _compared(config: RunConfig, rewards: Mapping[str, Mapping[str, Sequence[flo
                 f"Beside the trained others, every trained type earns more than in {_listed(played)} play, on all {len(seeds)} seeds.")
     caption = (f"Reward per agent and period in {replicas} fresh replicas for each seed. One type at a time plays otherwise than trained, "
                f"all others as trained{f'; {scripted}' if scripted else ''}.")
-    table_ = _table(["type", "play", "trained is ahead", "mean", *seeds], lines, caption)
+    table_ = html_table(["type", "play", "trained is ahead", "mean", *seeds], lines, caption)
     return f'<p class="verdict{" bad" if behind else ""}">{escape(sentence)}</p>{table_}'
 
 
@@ -223,8 +227,8 @@ def _deviations(run: Run) -> str:
             raise RunError(f"{folder / 'result.json'} is damaged ({error}); remove its folder to leave it out") from None
     caption = ("What one type, or one agent, gained by learning on alone against the frozen profile, on fresh paired episodes. Learning "
                "may miss a better deviation: each gain is a lower bound on epsilon, never an upper one.")
-    return _table(["deviator", "iteration", "reward of the profile", "gain", "95 % interval", "share of what training brought", "verdict"],
-                  lines, caption, numbers=False)
+    head = ["deviator", "iteration", "reward of the profile", "gain", "95 % interval", "share of what training brought", "verdict"]
+    return html_table(head, lines, caption, numbers=False)
 
 
 # -- parameters and configuration
@@ -242,7 +246,7 @@ def _parameters(config: RunConfig) -> str:
     if not lines:
         return f"<p>All {len(declared)} Params of the economy have their default values.</p>"
     caption = f"Params that differ from their defaults, out of {len(declared)}."
-    return _table(["Param", "symbol", "in this run", "default", "unit", "meaning"], lines, caption, numbers=False)
+    return html_table(["Param", "symbol", "in this run", "default", "unit", "meaning"], lines, caption, numbers=False)
 
 
 def _value(given: Any) -> str:
@@ -268,17 +272,17 @@ def _configuration(run: Run) -> str:
 # -- HTML
 
 
-def _grid(panels: Sequence[Panel], section: str) -> str:
+def grid(panels: Sequence[Panel], section: str) -> str:
+    """Panels side by side, as many as there is room for."""
     return '<div class="grid">\n' + "\n".join(_figure(panel, section) for panel in panels) + "\n</div>"
 
 
 def _figure(panel: Panel, section: str) -> str:
-    label = escape(", ".join(filter(None, (panel.title, panel.unit, panel.note))))
-    chart = plots.svg(panel, section).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    chart = plots.svg(plots.figure([panel]), f"{section} {panel.title}", ", ".join(filter(None, (panel.title, panel.unit, panel.note))))
     return f"<figure>{chart}" + (f"<figcaption>{escape(panel.note)}</figcaption>" if panel.note else "") + "</figure>"
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]], caption: str, numbers: bool = True) -> str:
+def html_table(head: Sequence[str], lines: Sequence[Sequence[str]], caption: str, numbers: bool = True) -> str:
     """A table of texts, escaped; with `numbers`, columns from `mean` on are aligned to the right. A verdict is coloured by its sign."""
     first = head.index("mean") if numbers else len(head)
 

@@ -5,7 +5,7 @@
     progress.csv  result.json          one row for each iteration;  events.out.tfevents.*  the same for TensorBoard
     checkpoints/iteration_000100/      everything training goes on from, without pickle, with a manifest of sizes and hashes
     policies/<type>_000100.safetensors weights anybody can load without unpickling
-    episodes/episode_000100_<type>.npz one replica-batch of play, period by period
+    episodes/episode_000100_<type>.npz one replica-batch of play, period by period, and what the model adds (extras.py)
     evaluation.json  plots/*.png  report.html
     best_response/firm/<label>/        what a type, or an agent, gained by deviating: result.json and weights
 """

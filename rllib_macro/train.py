@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from kernels.core import launch
-from rllib_macro import evaluate, rollout_log, schedule
+from rllib_macro import evaluate, extras, rollout_log, schedule
 from rllib_macro.config import RunConfig
 from rllib_macro.learner import NonFiniteLoss
 from rllib_macro.run import Progress, Run, RunError
@@ -225,7 +225,9 @@ def finish(run: Run) -> Run:
 def log_episode(run: Run, iteration: int, policies: dict[str, Any]) -> list[Path]:
     """Play one episode with these policies and keep it under episodes/."""
     log = rollout_log.record(run.config, policies, seed=run.config.seed, iteration=iteration)
-    return rollout_log.save(log, run.path / "episodes", iteration, list(run.config.policies))
+    files = rollout_log.save(log, run.path / "episodes", iteration, list(run.config.policies))
+    own = extras.of(run.config)
+    return files + (own.keep(run, iteration, policies) if own else [])
 
 
 def size_of_logs(config: RunConfig, done: int = 0) -> float:

@@ -50,7 +50,7 @@ COMMANDS = [pytest.param(file, words, id=f"{file.stem}: {' '.join(words)}") for 
 
 def test_the_readme_names_commands():
     verbs = {words[0] for words in commands(ROOT / "README.md")}
-    assert verbs >= {"list", "describe", "train", "rollout", "report", "check", "bench", "replay", "schema"}
+    assert verbs >= {"list", "describe", "train", "rollout", "report", "check", "bench", "replay", "schema", "log"}
 
 
 @pytest.mark.parametrize(("file", "words"), COMMANDS)

@@ -157,7 +157,7 @@ def test_numbers_that_are_not_finite_leave_a_gap_or_are_said_to_be_missing(tmp_p
     assert list(np.flatnonzero(np.isnan(drawn))) == [3, 5]
     assert "no finite number" in [text.get_text() for text in chart(run, "measures", "gini").texts]
     gini = next(panel for panel in plots.sections(run)["measures"] if panel.title == "gini")
-    assert "no finite number" in plots.svg(gini, "measures")
+    assert "no finite number" in plots.svg(plots.figure([gini]), "gini", "")
 
 
 def test_a_long_run_is_averaged_in_blocks(tmp_path):

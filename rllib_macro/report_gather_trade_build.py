@@ -9,7 +9,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,8 @@ def _social(run: Run, logged: list[Logged]) -> list[Panel]:
     """Social measures over training, and where a planner learns and several episodes were logged, its rates."""
     economy, frame = envs.load(run.config.economy), plots.rows(run)
     titles = [name.replace("_", " ") for name in SOCIAL]
-    measured = [panel for panel in plots.measures(run.config, economy, frame) if panel.title in titles]
+    measured = [replace(panel, title=panel.title.replace(" times ", " × ")) for panel in plots.measures(run.config, economy, frame)
+                if panel.title in titles]
     taught = run.config.policies["planner"].rule is None and len(logged) > 1
     return [*measured, *([_rates(logged)] if taught else [])]
 

@@ -99,7 +99,7 @@ def test_the_figures_of_a_run_are_drawn_with_its_episode(run):
 def test_rates_by_bracket_are_drawn_over_training_where_a_planner_learns(by_hand):
     made = worlds.figures(by_hand)["social"]
     assert [ax.get_title("left") for ax in made.axes] == [
-        "mobile", "planner", "productivity", "equality", "equality times productivity", "tax rates by bracket"]
+        "mobile", "planner", "productivity", "equality", "equality × productivity", "tax rates by bracket"]
     lines = made.axes[-1].get_lines()
     assert [line.get_label() for line in lines] == [*(f"{k}0 to {k + 1}0" if k else "0 to 10" for k in range(6)), "over 60"]
     for k, line in enumerate(lines):

@@ -14,6 +14,7 @@ from kernels import gather_trade_build_views as views
 from kernels.core.arrays import namespace
 
 FLAT = own("flat", labels=lambda p: views.names(p, views.AGENT))
+VIEW = own("view", when="has_map", labels=views.view_names)
 OF_PLANNER = (
     public("planner_flat", labels=lambda p: views.names(p, views.PLANNER)),
     public("of_agents", labels=lambda p: [
@@ -82,6 +83,6 @@ def economy(name, mobile, planner):
 
 ECONOMY = economy(
     "gather_trade_build",
-    (FLAT, own("kind", when="has_classes"), own("view", when="has_map", labels=views.view_names)),
+    (FLAT, own("kind", when="has_classes"), VIEW),
     (*OF_PLANNER, public("planner_view", when="planner_has_view", labels=lambda p: views.view_names(p, (p.height, p.width)))),
 )

@@ -12,6 +12,7 @@ from dataclasses import fields
 from math import inf
 from pathlib import Path
 from sys import float_info
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -671,6 +672,6 @@ def _check_policy(kind: str, policy: Policy, params: Mapping[str, Any], economy:
             _require("choice", name, f"{where}.network.equivariant.moves", choices)
     if policy.network.map:
         _require("feature", policy.network.map.sees, f"{where}.network.map.sees", [feature.name for feature in agent.sees])
-    size = agent.count if isinstance(agent.count, int) else params.get(agent.count, getattr(economy.defaults(), agent.count))
+    size = agent.number(SimpleNamespace(**vars(economy.defaults()) | params))
     if policy.agents_per_update is not None and policy.agents_per_update > size:
         raise ConfigError(f"{where}.agents_per_update must be at most {size}, the number of agents, got {policy.agents_per_update}")

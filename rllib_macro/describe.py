@@ -101,7 +101,7 @@ def params(config: RunConfig, p: Any) -> list[Row]:
 
 
 def _agent(batch: Batch, type_: str) -> Row:
-    agent, field = batch.economy.agents[type_], _declared(batch.kernel.Rewards)[type_]
+    agent, field = batch.economy.agents[type_], _declared(batch.kernel.Rewards)[batch.economy.known_as(type_)]
     return {
         "type": type_, "count": batch.count[type_], "observes": batch.layout[type_].width, "heads": len(batch.heads[type_]),
         "reward": field["meaning"], "unit": field["unit"] or agent.reward_unit,

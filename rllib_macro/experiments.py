@@ -118,7 +118,7 @@ def paths(config: RunConfig, policies: Mapping[str, Any], seed: int, replicas: i
         for name, measured in batch.measured.items():
             frames.setdefault(name, []).append(np.array(to_host(measured)))
         for type_ in batch.economy.agents:
-            frames.setdefault(f"reward/{type_}", []).append(to_host(getattr(batch.r, type_)).reshape(replicas, -1).mean(1))
+            frames.setdefault(f"reward/{type_}", []).append(to_host(batch.paid(type_)).mean(1))
         if watch:
             watch(batch)
     return {name: np.stack(frame, 1) for name, frame in frames.items()}
@@ -130,7 +130,7 @@ def unit(economy: Economy, name: str) -> str:
     if type_ == name:
         return economy.study.scales.get(name, OWN)
     declared = {field.name: field.metadata.get("unit") for field in fields(economy.kernel.Rewards)}
-    return declared[type_] or economy.agents[type_].reward_unit or OWN
+    return declared[economy.known_as(type_)] or economy.agents[type_].reward_unit or OWN
 
 
 def interval(values: Any) -> dict[str, float]:

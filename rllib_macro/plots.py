@@ -122,7 +122,7 @@ def rewards(config: RunConfig, economy: Economy, frame: pandas.DataFrame) -> lis
     types = list(economy.agents)
     return [Panel(type_, f"{economy.agents[type_].reward_unit or 'reward'} per period",
                   _lines(config, frame, {type_: f"reward/{type_}"}, types=types, named=True),
-                  _declared(economy, type_, "Rewards").get("doc", ""))
+                  _declared(economy, economy.known_as(type_), "Rewards").get("doc", ""))
             for type_ in types if f"reward/{type_}" in frame]
 
 

@@ -48,7 +48,7 @@ def record(config: RunConfig, policies: Mapping[str, Any], replicas: int = REPLI
         for name, array in batch.measured.items():
             keep(f"measure/{name}", array)
         for type_ in batch.economy.agents:
-            keep(f"rewards/{type_}", getattr(batch.r, type_).reshape(replicas, -1))
+            keep(f"rewards/{type_}", batch.paid(type_))
         for type_, x in rollout.types.items():
             shape = (replicas, batch.count[type_], -1)
             keep(f"obs/{type_}", x.obs[0].reshape(shape).cpu().numpy())
@@ -99,16 +99,17 @@ def tables(log: Mapping[str, np.ndarray], config: RunConfig) -> dict[str, pandas
     declared = (("state", kernel.State), ("action", kernel.Actions))
     axes = {f"{kind}/{f.name}": f.metadata["axes"] for kind, of in declared for f in fields(of)}
     sizes = {name: kernel.AXES[of[0]] for name, of in axes.items() if of}  # Param that counts the rows of a field
-    for type_, agent in batch.economy.agents.items():
+    for type_ in batch.economy.agents:
         own = {"reward": log[f"rewards/{type_}"]}
-        own |= {name: log[name] for name, size in sizes.items() if size == agent.count and name in log}
+        rows = batch.economy.rows(type_, batch.p)
+        own |= {name: log[name][:, :, rows] for name, size in sizes.items() if size == batch.economy.counted_by(type_) and name in log}
         columns = _columns(own, ("replica", "period", "agent"))
         if f"chosen/{type_}" in log:
             labels = [column.name for column in batch.layout[type_].columns]
             columns |= _columns({"obs": log[f"obs/{type_}"]}, (), [f"obs/{label}" for label in labels])
             columns |= _columns({"chosen": log[f"chosen/{type_}"]}, (), [f"chosen/{name}" for name in _distinct(batch.heads[type_])])
         found[type_] = pandas.DataFrame(columns)
-    counted = {agent.count for agent in batch.economy.agents.values()}
+    counted = {batch.economy.counted_by(type_) for type_ in batch.economy.agents}
     others = {name for name in axes if sizes.get(name) not in counted}
     market = {name: array for name, array in log.items() if name in others or name.startswith("measure/")}
     return found | {"market": pandas.DataFrame(_columns(market, ("replica", "period")))}

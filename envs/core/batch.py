@@ -43,12 +43,15 @@ class Batch:
         require_memory(economy, self.p, size, self.real)
         self.xp, self.backend = _choose(device, backend, economy)
         self.windows: dict[str, dict[str, Window]] = {type_: {} for type_ in economy.agents}
+        economy.check_parts(self.p)
         self.count = {type_: agent.number(self.p) for type_, agent in economy.agents.items()}
         self.resets = self.xp.zeros(size, np.int64)  # episodes started after the first, in each replica
         self.bank = self._bank()
         self.s = self._start()
         self.a, self.e, self.r = (allocate(cls, self.kernel, self.p, size, self.xp, self.real)
                                   for cls in (self.kernel.Actions, self.kernel.Shocks, self.kernel.Rewards))
+        # State, Actions and Rewards as each type has them
+        self.own = {t: tuple(economy.own(t, self.p, arrays) for arrays in (self.s, self.a, self.r)) for t in economy.agents}
         self.layout = {t: Layout(agent.sees, features, self.p, self.s, self.count[t]) for t, agent in economy.agents.items()}
         self.heads: dict[str, list[Head]] = {t: [h for c in agent.chooses for h in c.heads(self.p)] for t, agent in economy.agents.items()}
         self.rules: rules_.Rules = {}
@@ -100,7 +103,7 @@ class Batch:
         """What the agents of a type see: (B, agents, width), written into `out` if given."""
         layout = self.layout[type_]
         out = self.xp.empty((self.size, layout.count, layout.width), np.float32) if out is None else out
-        layout.write(self.s, out)
+        layout.write(self.own[type_][0], out)
         return out
 
     def violations(self, type_: str) -> np.ndarray:
@@ -113,7 +116,7 @@ class Batch:
         allowed = self.violations(type_) == 0
         if not allowed.all():
             self._require_some(type_, allowed)
-        by_state = [choice.legal(self.p, self.s) for choice in self.economy.agents[type_].chooses]
+        by_state = [choice.legal(self.p, self.own[type_][0]) for choice in self.economy.agents[type_].chooses]
         if any(part is not None for part in by_state):
             return self._permitted(type_, by_state) & self.xp.asarray(allowed)
         return None if allowed.all() else self.xp.asarray(allowed)
@@ -144,13 +147,17 @@ class Batch:
                          for name, measure in self.economy.measures.items()}
         self.clock += 1
         self.age += 1
-        rewards = {t: getattr(self.r, t).reshape(self.size, self.count[t]).copy() for t in self.economy.agents}
+        rewards = {t: self.paid(t).copy() for t in self.economy.agents}
         done = self.age >= self.economy.periods(self.p)
         self.final = None
         if done.any():
             self.final = {t: self.observe(t) for t in self.economy.agents} if self.keep_final else None
             self.reset(done if not done.all() else None)
         return rewards, done
+
+    def paid(self, type_: str) -> Array:
+        """Rewards of the last period: (B, agents)."""
+        return getattr(self.own[type_][2], self.economy.known_as(type_)).reshape(self.size, self.count[type_])
 
     def _playing(self) -> contextlib.AbstractContextManager:
         """Within the block kernels run on this batch's backend."""
@@ -173,10 +180,11 @@ class Batch:
 
     def decide(self, type_: str, chosen: Array | None) -> None:
         """Fill the Action fields of one type, from its rule or from its choices."""
+        s, a, _ = self.own[type_]
         if type_ in self.rules:
             rule = self.rules[type_]
             if rule is not None:
-                return rule(self.p, self.s, self.a, self.draws(RULES + list(self.economy.agents).index(type_)))
+                return rule(self.p, s, a, self.draws(RULES + list(self.economy.agents).index(type_)))
             chosen = self.random_choices(type_)
         elif chosen is None:
             raise ValueError(f"step needs choices for {type_}, which no rule scripts")
@@ -188,12 +196,13 @@ class Batch:
             part = chosen[:, :, start:start + n]
             if self.heads[type_][start].options and part.dtype.kind == "f":
                 part = part.astype(np.int64)
-            choice.write(self.p, part, self.a, self.windows[type_])
+            choice.write(self.p, part, a, self.windows[type_])
             start += n
 
     def _scripted(self, type_: str) -> None:
         """Fill the Action fields of one type as its rule `scripted` does."""
-        self.economy.rules[type_]["scripted"](self.p, self.s, self.a, self.draws(RULES + list(self.economy.agents).index(type_)))
+        s, a, _ = self.own[type_]
+        self.economy.rules[type_]["scripted"](self.p, s, a, self.draws(RULES + list(self.economy.agents).index(type_)))
 
     def random_choices(self, type_: str) -> Array:
         """Uniform play among the legal options: (B, agents, heads), a function of the seed and each replica's clock."""

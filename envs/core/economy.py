@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Any
 
 from envs.core.choices import Choice
 from envs.core.features import Feature
-from kernels.core.arrays import Array
+from kernels.core.arrays import Array, members
 
 Rule = Callable[..., None]  # (p, s, a, draws) -> None, fills the Action fields of one type
 Measure = Callable[[Any], Array]  # State -> (B,)
@@ -28,15 +28,22 @@ class Posted:
 
 @dataclass(frozen=True)
 class Agent:
-    """One agent type: how many there are (a number or the name of a Param), what they see, what they choose."""
+    """One agent type: how many there are (a number, the name of a Param, or a function of Params), what they see, what they choose.
 
-    count: int | str
+    `part_of` names a type of the kernel, a field of its Rewards, some of whose agents these are. The parts of a type hold its rows in the
+    order in which an economy declares them; each sees, chooses and is paid as a type, with a policy of its own.
+    """
+
+    count: int | str | Callable[[Any], int]
     sees: tuple[Feature, ...]
     chooses: tuple[Choice, ...]
     reward_unit: str = ""
+    part_of: str = ""
 
     def number(self, p: Any) -> int:
         """How many agents of this type live in one replica."""
+        if callable(self.count):
+            return self.count(p)
         return getattr(p, self.count) if isinstance(self.count, str) else self.count
 
 
@@ -82,6 +89,41 @@ class Economy:
     def periods(self, p: Any) -> int:
         """Length of an episode."""
         return getattr(p, self.horizon) if isinstance(self.horizon, str) else self.horizon
+
+    def known_as(self, type_: str) -> str:
+        """The type of the kernel that these agents are or are part of: the name of their Rewards field."""
+        return self.agents[type_].part_of or type_
+
+    def axis(self, type_: str) -> str:
+        """The kernel's axis on which the agents of a part have their rows."""
+        declared = {f.name: f.metadata["axes"] for f in fields(self.kernel.Rewards)}
+        return declared[self.known_as(type_)][0]
+
+    def counted_by(self, type_: str) -> int | str | Callable[[Any], int]:
+        """The Param that counts the rows of arrays in which these agents are, or their number."""
+        agent = self.agents[type_]
+        return self.kernel.AXES[self.axis(type_)] if agent.part_of else agent.count
+
+    def rows(self, type_: str, p: Any) -> slice:
+        """Rows that a part holds among its type: those that follow the parts declared before it. Another type holds all."""
+        if not self.agents[type_].part_of:
+            return slice(None)
+        before = [agent.number(p) for agent in list(self.agents.values())[:list(self.agents).index(type_)]
+                  if agent.part_of == self.agents[type_].part_of]
+        return slice(sum(before), sum(before) + self.agents[type_].number(p))
+
+    def own(self, type_: str, p: Any, arrays: Any) -> Any:
+        """State, Actions or Rewards as a type has them: a part has its rows of every array, as views; another type has all there is."""
+        return members(arrays, self.axis(type_), self.rows(type_, p)) if self.agents[type_].part_of else arrays
+
+    def check_parts(self, p: Any) -> None:
+        """ValueError unless every part has agents and the parts of a type make up all of it."""
+        for whole in dict.fromkeys(agent.part_of for agent in self.agents.values() if agent.part_of):
+            parts = {type_: agent.number(p) for type_, agent in self.agents.items() if agent.part_of == whole}
+            total = getattr(p, self.kernel.AXES[self.axis(next(iter(parts)))])
+            if min(parts.values()) < 1 or sum(parts.values()) != total:
+                told = ", ".join(f"{number} {type_}" for type_, number in parts.items())
+                raise ValueError(f"{told} must each be at least 1 and together all {total} {whole} agents; change params so that they are")
 
     def warm_up_periods(self, p: Any) -> int:
         """Periods of scripted play before an episode may start."""

@@ -47,6 +47,13 @@ def allocate(cls: type, model: ModuleType, p: Any, replicas: int, xp: ModuleType
     })
 
 
+def members(arrays: Any, axis: str, rows: slice) -> Any:
+    """The same dataclass of arrays, on every array with this axis a view of some of its rows."""
+    def view(f: dataclasses.Field) -> Array:
+        return getattr(arrays, f.name)[:, *(rows if letter == axis else slice(None) for letter in f.metadata["axes"])]
+    return type(arrays)(**{f.name: view(f) for f in dataclasses.fields(arrays)})
+
+
 def needed(model: ModuleType, p: Any, replicas: int, real: Any = np.float32) -> int:
     """Bytes of all arrays that a model declares, for so many replicas."""
     length = sizes(model, p)

@@ -74,8 +74,11 @@ def test_every_number_and_every_array_is_explained(name):
 
 def test_rewards_and_action_fields_belong_to_the_agents(name):
     found = envs.load(name)
-    assert [f.name for f in dataclasses.fields(found.kernel.Rewards)] == list(found.agents)
-    chosen = [field for agent in found.agents.values() for choice in agent.chooses for field in choice.names]
+    whole = {found.known_as(type_): agent for type_, agent in found.agents.items()}
+    assert [f.name for f in dataclasses.fields(found.kernel.Rewards)] == list(whole)
+    for type_, agent in found.agents.items():
+        assert agent.chooses == whole[found.known_as(type_)].chooses  # parts of a type choose alike
+    chosen = [field for agent in whole.values() for choice in agent.chooses for field in choice.names]
     assert sorted(chosen) == sorted(f.name for f in dataclasses.fields(found.kernel.Actions))
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
+from envs.core.economy import Agent
 from rllib_macro import config as cfg
 from rllib_macro.config import ConfigError, Policy, check_against, from_dict, from_text, load, to_dict, to_yaml
 
@@ -40,8 +41,8 @@ ECONOMY = SimpleNamespace(
     kernel=SimpleNamespace(Params=Params),
     defaults=Params,
     agents={
-        "consumer": SimpleNamespace(count=100, sees=MARKET, chooses=(choice("demand"), choice("hours"))),
-        "firm": SimpleNamespace(count="n_firms", sees=MARKET, chooses=(choice("price", "wage"),)),
+        "consumer": Agent(count=100, sees=MARKET, chooses=(choice("demand"), choice("hours"))),
+        "firm": Agent(count="n_firms", sees=MARKET, chooses=(choice("price", "wage"),)),
     },
     rules={"firm": {"keep": lambda p, s, a, draws: None}},
 )

@@ -360,25 +360,29 @@ DEVICE real due(const State &s, real income) {
   return total;
 }
 
+// Calls use(income, rate) for every sample from which the Saez formula computes. The pools of all replicas lie one after the other.
+template <class Use> DEVICE void each_sample(const Params &p, const State &s, Use use) {
+  if (p.saez_shared)
+    for (i64 b = -*s.place; b < *s.sharing - *s.place; ++b)
+      for (int k = 0; k < at_most(s.pool_samples[b], SAMPLES); ++k) use(s.pool_income[b * POOL + k], s.pool_rate[b * POOL + k]);
+  for (int k = at_least(*s.samples - W, p.saez_shared ? *s.pool_samples : 0); k < *s.samples; ++k)
+    use(s.sample_income[k % W], s.sample_rate[k % W]);
+}
+
 // Elasticity of taxable income over the samples, smoothed.
-DEVICE double estimate(const State &s, double before) {
+DEVICE double estimate(const Params &p, const State &s, double before) {
   int n = 0;
   double x_mean = 0, y_mean = 0, rate_mean = 0, rate_var = 0, xy = 0, xx = 0;
-  for (int k = 0; k < W; ++k)
-    if (s.sample_income[k] > 0 && s.sample_rate[k] < 1) {
-      ++n;
-      x_mean += log(1 - (double)s.sample_rate[k]);
-      y_mean += log((double)s.sample_income[k]);
-      rate_mean += s.sample_rate[k];
-    }
+  each_sample(p, s, [&](double income, double rate) {
+    if (income > 0 && rate < 1) ++n, x_mean += log(1 - rate), y_mean += log(income), rate_mean += rate;
+  });
   if (n < FEWEST) return before;
   x_mean /= n, y_mean /= n, rate_mean /= n;
-  for (int k = 0; k < W; ++k)
-    if (s.sample_income[k] > 0 && s.sample_rate[k] < 1) {
-      const double x = log(1 - (double)s.sample_rate[k]) - x_mean, y = log((double)s.sample_income[k]) - y_mean;
-      xy += x * y, xx += x * x;
-      rate_var += (s.sample_rate[k] - rate_mean) * (s.sample_rate[k] - rate_mean);
-    }
+  each_sample(p, s, [&](double income, double rate) {
+    if (income <= 0 || rate >= 1) return;
+    const double x = log(1 - rate) - x_mean, y = log(income) - y_mean;
+    xy += x * y, xx += x * x, rate_var += (rate - rate_mean) * (rate - rate_mean);
+  });
   if (sqrt(rate_var / n) < 1e-6) return before;
   return (1 - 0.98) * at_least(xy / xx, 0) + 0.98 * before;
 }
@@ -392,16 +396,15 @@ DEVICE double binned_due(const double *tau, double width, double income) {
   return total;
 }
 
-// Bracket rates by the formula of Saez.
-DEVICE void saez(const Params &p, const State &s, double elasticity, double *rate) {
+// Bracket rates by the formula of Saez, from n samples.
+DEVICE void saez(const Params &p, const State &s, int n, double elasticity, double *rate) {
   SHARED(double, share, BINS + 1);
   SHARED(double, mass, BINS + 1);
   SHARED(double, tau, BINS + 1);
   const double top = s.cutoffs[K - 1], width = top / BINS;
   for (int k = 0; k <= BINS; ++k) share[k] = mass[k] = 0;
   double below = 0, below_mass = 0, above_sum = 0;
-  for (int w = 0; w < W; ++w) {
-    const double z = s.sample_income[w];
+  each_sample(p, s, [&](double z, double) {
     if (z < 0) {
       below += 1, below_mass += pareto_weight(p, 0);
     } else if (z >= top) {
@@ -412,29 +415,29 @@ DEVICE void saez(const Params &p, const State &s, double elasticity, double *rat
       while (k < BINS - 1 && z >= (k + 1) * width) ++k;
       share[k] += 1;
     }
-  }
+  });
   double total = mass[BINS] + below_mass;
   for (int k = 0; k < BINS; ++k) {
     const double right = k + 1 < BINS ? (k + 1) * width : top;
     mass[k] = share[k] * pareto_weight(p, (right + k * width) / 2);
     total += mass[k];
   }
-  double mass_above = mass[BINS] / (total + SMALL), share_above = share[BINS] / W;
+  double mass_above = mass[BINS] / (total + SMALL), share_above = share[BINS] / n;
   const double g_top = mass_above / (share_above + SMALL), mean = share[BINS] ? above_sum / share[BINS] : 0;
   const double a_top = share[BINS] ? mean / (mean - top + SMALL) : 0;
   tau[BINS] = (1 - g_top) / (1 - g_top + a_top * elasticity + SMALL);
   double right_weight = g_top;
   for (int k = BINS - 1; k >= 0; --k) {  // tau keeps g until the next loop
-    mass_above += mass[k] / (total + SMALL), share_above += share[k] / W;
+    mass_above += mass[k] / (total + SMALL), share_above += share[k] / n;
     const double left_weight = mass_above / (share_above + SMALL);
     tau[k] = (left_weight + right_weight) / 2;
     right_weight = left_weight;
   }
-  double cumulated = below / W, last = 0;
+  double cumulated = below / n, last = 0;
   int last_at = -1;
   for (int k = 0; k <= BINS; ++k) {
     if (k < BINS) {
-      const double here = share[k] / W, right = k + 1 < BINS ? (k + 1) * width : top;
+      const double here = share[k] / n, right = k + 1 < BINS ? (k + 1) * width : top;
       cumulated += here;
       if (share[k] == 0) continue;
       const double a = (right + k * width) / 2 * here / (between(1 - cumulated + 0.5 * here, 0, 1) + SMALL) / width;
@@ -461,12 +464,14 @@ DEVICE void set_rates(const Params &p, const State &s, const Actions &a, const S
     }
   if (p.tax_model == SAEZ && !p.disable_taxes) {
     const double limit = *s.rate_limit;
-    if (*s.samples < SAMPLES) {
+    int n = 0;
+    each_sample(p, s, [&](double, double) { ++n; });
+    if (n < SAMPLES) {
       for (int k = 0; k < K; ++k) s.rates[k] = (real)(p.rate_min + (limit - p.rate_min) * e.random_rate[k]);
     } else {
       double rate[K];
-      *s.elasticity = (real)estimate(s, *s.elasticity);
-      saez(p, s, p.saez_elasticity < 0 ? *s.elasticity : p.saez_elasticity, rate);
+      *s.elasticity = (real)estimate(p, s, *s.elasticity);
+      saez(p, s, n, p.saez_elasticity < 0 ? *s.elasticity : p.saez_elasticity, rate);
       for (int k = 0; k < K; ++k) {
         s.rates[k] = (real)at_most(at_least(rate[k], p.rate_min), limit);
         s.mean_rates[k] = (real)0.99 * s.mean_rates[k] + (real)(1 - 0.99) * s.rates[k];

@@ -30,7 +30,7 @@ AXES = {
     "N": "n_agents", "G": "n_goods", "P": "n_prices", "Q": "n_orders", "K": "n_brackets", "L": "n_rates", "M": "n_sources", "T": "n_tiles",
     "S": "n_spaces", "A": "n_mask", "U": "n_planner_mask", "F": "n_seen", "H": "n_planner_seen", "I": "n_seen_of_agent", "V": "n_view",
     "Y": "n_layers", "J": "n_deeds", "W": "n_samples", "E": "n_events", "X": "n_event_words", "C": "n_classes", "D": "stride",
-    "O": "margin", "Z": "window", "R": "n_address", "MAP": "n_planner_view", "ROWS": "height", "COLUMNS": "width",
+    "O": "margin", "Z": "window", "R": "n_address", "POOL": "n_pooled", "MAP": "n_planner_view", "ROWS": "height", "COLUMNS": "width",
 }
 BUILD, AUCTION, GATHER, TAX, REDISTRIBUTION, LABOR = range(6)  # components
 STONE, WOOD = range(2)  # goods
@@ -99,6 +99,8 @@ class Params:
     usd_scaling: float = param(1000.0, "dollars in a coin, of US brackets", unit="dollars/coin", low=1e-9, source=ZHENG)
     fixed_rates: tuple[float, ...] = param((), "rates of tax model 3, one for each bracket")
     saez_weights: int = param(taxes.INVERSE_INCOME, "Pareto weights of the Saez formula: 0 inverse income, 1 uniform", low=0)
+    saez_shared: bool = param(False, "whether the Saez formula also knows the incomes of all replicas' finished episodes, as far as each "
+                              "remembers them, so that replicas are no longer independent; they are those of one batch, or env runner")
     saez_elasticity: float = param(-1.0, "elasticity of taxable income in the Saez formula; negative: estimated")
     annealing: tuple[float, ...] = param((), "(w, m): the highest rate is min(1, m (c - w)) rate_max after c episodes; empty: rate_max")
     # utility
@@ -179,6 +181,10 @@ class Params:
     @property
     def n_samples(self) -> int:
         return taxes.SAMPLES if self.tax_model == SAEZ else 1
+
+    @property
+    def n_pooled(self) -> int:
+        return self.n_samples if self.saez_shared else 1
 
     @property
     def n_classes(self) -> int:
@@ -304,6 +310,11 @@ class State:
     sample_income: Array = per("W", unit="coins", doc="incomes that the Saez formula remembers; survives a reset")
     sample_rate: Array = per("W", doc="marginal rates of these; survives a reset")
     samples: Array = per(dtype="i32", doc="how many have been taken; survives a reset")
+    pool_income: Array = per("POOL", unit="coins", doc="the same at the start of the episode, which all replicas know where they share")
+    pool_rate: Array = per("POOL", doc="marginal rates of these")
+    pool_samples: Array = per(dtype="i32", doc="how many had been taken then")
+    place: Array = per(dtype="i32", doc="number of the replica among those that share, constant; 0 if none do")
+    sharing: Array = per(dtype="i32", doc="how many replicas share, constant; 0 if none do")
     # welfare
     energy_weight: Array = per(doc="weight of labor in utility")
     utility: Array = per("N", unit="utils", doc="of an agent, since the start")
@@ -377,6 +388,8 @@ def initial_state(p: Params, replicas: int, xp: ModuleType = np, draws: Draws | 
     s.bids[...] = s.asks[...] = book.NONE
     if xp is not np:
         s = State(**{name: xp.asarray(array) for name, array in vars(s).items()})
+    if p.saez_shared:
+        s.place[...], s.sharing[...] = xp.arange(replicas), replicas
     taxes.begin(p, s)
     s.energy_weight[...] = 1
     _weigh_labor(p, s)
@@ -389,6 +402,8 @@ def inherit(p: Params, before: State, s: State) -> None:
     """What a new episode keeps of the one that ended: curricula and the memory of the Saez formula. Writes these, rates, what is seen."""
     for name in ("rewarding", "elasticity", "mean_rates", "sample_income", "sample_rate", "samples"):
         getattr(s, name)[...] = getattr(before, name)
+    if p.saez_shared:
+        s.pool_income[...], s.pool_rate[...], s.pool_samples[...] = s.sample_income, s.sample_rate, s.samples
     s.episodes[...] = before.episodes + (before.period > 0)  # one that has not begun is none
     taxes.begin(p, s, before)
     _weigh_labor(p, s)

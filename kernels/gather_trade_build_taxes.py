@@ -98,15 +98,29 @@ def _set_saez(p: Any, s: Any, b: int, uniform: Array) -> None:
     """Rates of one replica by the Saez formula, random while fewer than SAMPLES incomes are known."""
     xp = namespace(s)
     limit = float(s.rate_limit[b])
-    if s.samples[b] < SAMPLES:
+    income, rate = known(p, s, b)
+    if len(income) < SAMPLES:
         s.rates[b] = p.rate_min + (limit - p.rate_min) * uniform[b]
     else:
-        income, rate = (np.roll(to_host(x[b]), -int(s.samples[b]) % SAMPLES) for x in (s.sample_income, s.sample_rate))
         s.elasticity[b] = estimate(income, rate, float(s.elasticity[b]))
-        known = float(s.elasticity[b]) if p.saez_elasticity < 0 else p.saez_elasticity
-        schedule = saez(to_host(s.cutoffs[b]), income, known, p.saez_weights)
+        elasticity = float(s.elasticity[b]) if p.saez_elasticity < 0 else p.saez_elasticity
+        schedule = saez(to_host(s.cutoffs[b]), income, elasticity, p.saez_weights)
         s.rates[b] = xp.asarray(np.clip(schedule, p.rate_min, limit))
         s.mean_rates[b] = RATE_MEMORY * s.mean_rates[b] + (1 - RATE_MEMORY) * s.rates[b]
+
+
+def known(p: Any, s: Any, b: int) -> tuple[np.ndarray, np.ndarray]:
+    """Incomes and marginal rates from which replica b computes: the last SAMPLES of its own. With saez_shared, those that every replica
+    remembered when its running episode began, and then this episode's own; what a replica adds reaches the others at its next reset."""
+    taken = int(s.samples[b])
+    first = int(s.pool_samples[b]) if p.saez_shared else 0
+    own = np.arange(max(first, taken - SAMPLES), taken) % SAMPLES
+    found = to_host(s.sample_income[b])[own], to_host(s.sample_rate[b])[own]
+    if not p.saez_shared:
+        return found
+    remembered = np.arange(SAMPLES) < to_host(s.pool_samples)[:, None]
+    income, rate = (np.concatenate([to_host(pool)[remembered], mine]) for pool, mine in zip((s.pool_income, s.pool_rate), found))
+    return income, rate
 
 
 def estimate(income: np.ndarray, rate: np.ndarray, before: float) -> float:

@@ -137,7 +137,8 @@ def replayed(file: str | Path, backend: str = "auto", every: int = EVERY) -> Rec
     return made
 
 
-SEEN = ("flat", "view", "mask", "planner_flat", "planner_view", "of_agents", "planner_mask", "sample_income", "sample_rate")
+SEEN = ("flat", "view", "mask", "planner_flat", "planner_view", "of_agents", "planner_mask", "sample_income", "sample_rate",
+        "pool_income", "pool_rate")
 
 
 def _of(s: gtb.State, b: int) -> dict[str, np.ndarray]:

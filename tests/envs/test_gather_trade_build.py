@@ -136,6 +136,62 @@ def test_the_saez_formula_remembers_and_begins_with_its_mean_rates():
     assert world.s.rates == approx(mean) and world.s.posted_rates == approx(rates)
 
 
+SHARED = {**SMALL, "n_agents": 2, "tax_model": gtb.SAEZ, "tax_period": 2, "horizon": 4}  # 4 incomes in an episode
+
+
+def with_windfalls(world, periods):
+    """Play, in a land where every agent finds as many coins as its number and its replica's say."""
+    for _ in range(periods):
+        world.s.coin += np.arange(world.s.coin.size).reshape(world.s.coin.shape)
+        world.step({})
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_replicas_that_share_incomes_know_enough_after_fewer_episodes(shared, monkeypatch):
+    """With three replicas and eight incomes to know, the second episode begins with the formula, the same for all, or at random."""
+    monkeypatch.setattr(gtb.taxes, "SAMPLES", 8)
+    world = batch(size=3, saez_shared=shared, **SHARED)
+    with_windfalls(world, 4)
+    income, rate = (array[:, :4].ravel().copy() for array in (world.s.sample_income, world.s.sample_rate))
+    assert world.s.samples.tolist() == [4] * 3 and len(set(income)) > 4
+    with_windfalls(world, 1)
+    if shared:
+        wanted = gtb.taxes.saez(world.s.cutoffs[0], income, gtb.taxes.estimate(income, rate, 0.5), world.p.saez_weights)
+        assert world.s.rates == approx(np.tile(wanted.clip(0, 1), (3, 1)), abs=1e-12)
+    else:
+        assert world.s.rates == approx(world.e.random_rate)
+
+
+def test_a_replica_that_shares_with_nobody_is_as_it_was():
+    rates = []
+    for shared in (False, True):
+        world = batch(size=1, saez_shared=shared, **SHARED | {"n_agents": 5, "tax_period": 1, "horizon": 25})
+        with_windfalls(world, 101)  # in the last period 500 incomes are known, just enough
+        assert world.s.samples[0] == 505 and (world.s.elasticity != 0.5).all()
+        rates.append(world.s.rates.copy())
+    assert np.array_equal(*rates)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "auto"])
+def test_replicas_of_different_ages_share_and_go_on_from_a_checkpoint(backend):
+    def world():
+        return batch(size=5, backend=backend, saez_shared=True, **SHARED | {"n_agents": 6, "tax_period": 1, "horizon": 20})
+
+    first, by_definition = world(), batch(size=5, saez_shared=True, **SHARED | {"n_agents": 6, "tax_period": 1, "horizon": 20})
+    for each in (first, by_definition):
+        with_windfalls(each, 7)
+        each.reset(np.arange(5) < 2)
+        with_windfalls(each, 23)
+    assert first.s.pool_samples.tolist() == [162] * 2 + [120] * 3 and (first.s.elasticity != 0.5).all()
+    second = world()
+    second.load_state_dict(first.state_dict())
+    for each in (first, second, by_definition):
+        with_windfalls(each, 15)
+    for name, array in vars(first.s).items():
+        assert np.array_equal(array, getattr(second.s, name)), name
+        assert array == approx(getattr(by_definition.s, name), rel=1e-9, abs=1e-9), name
+
+
 def test_classes_of_agents_differ_and_are_seen():
     world = batch(n_agents=5, class_sizes=(2, 3), starting_coin=(1.0, 7.0), crra=(0.0, 0.5), fixed_four=False)
     assert world.s.coin[0].tolist() == [1, 1, 7, 7, 7]

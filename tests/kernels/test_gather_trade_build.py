@@ -34,6 +34,9 @@ WORLDS = {  # where definition and twin are compared
                 "fixed_rates": (0.1, 0.2, 0.3, 0.4, 0.5)},
     "Saez": {**SMALL, "tax_model": 2, "samples": 600, "sample_income": np.linspace(-20, 700, 500) ** 1.0,
              "sample_rate": np.linspace(0.1, 0.6, 500), "tax_day": 1},
+    "Saez, shared": {**SMALL, "tax_model": 2, "saez_shared": True, "samples": 40, "pool_samples": 30, "tax_day": 1,
+                     "sample_income": np.linspace(-20, 700, 500), "sample_rate": np.linspace(0.1, 0.6, 500),
+                     "pool_income": np.linspace(900, -5, 500), "pool_rate": np.linspace(0.2, 0.5, 500)},
     "work": {"scenario": 5, "order": (5, 3), "horizon": 4, "tax_period": 2, "height": 1, "width": 1, "n_agents": 5, "planner_goal": 2,
              "mask_first_step": False},
 }
@@ -323,6 +326,21 @@ def test_rates_are_random_until_the_formula_has_seen_enough():
     e.random_rate[...] = 0.3
     gtb.tax(p, s, a, e)
     assert s.rates[0] == approx([0.3] * 7)
+
+
+def test_shared_incomes_are_those_that_all_remembered_when_their_episodes_began_and_the_own_since():
+    p, s, *_ = world(NAME, replicas=2, **FLAT_MAP, tax_model=gtb.SAEZ, saez_shared=True)
+    s.pool_samples[...], s.samples[...] = (2, 501), (3, 503)
+    s.pool_income[0, :3], s.pool_income[1] = (10, 20, 99), np.arange(1000, 1500)
+    s.sample_income[0, :3], s.sample_income[1, :4] = (10, 20, 30), (77, 40, 50, 88)
+    s.pool_rate[0, :2], s.sample_rate[0, 2], s.sample_rate[1, 1:3] = (0.1, 0.2), 0.3, (0.4, 0.5)
+    before = [10, 20, *range(1000, 1500)]
+    for b, since, rates in ((0, [30], [0.3]), (1, [40, 50], [0.4, 0.5])):
+        income, rate = taxes.known(p, s, b)
+        assert income.tolist() == before + since and rate[:2].tolist() == [0.1, 0.2] and rate[502:].tolist() == rates
+    alone = adjust(p, saez_shared=False)
+    assert taxes.known(alone, s, 0)[0].tolist() == [10, 20, 30]
+    assert taxes.known(alone, s, 1)[0][-3:].tolist() == [77, 40, 50] and len(taxes.known(alone, s, 1)[0]) == 500
 
 
 # -- other components

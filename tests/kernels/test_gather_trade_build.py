@@ -482,7 +482,16 @@ def test_params_that_do_not_fit_are_one_sentence(values, sentence):
 
 PARAMS = st.fixed_dictionaries({
     "n_agents": st.integers(2, 6), "multi_action": st.booleans(), "max_orders": st.integers(1, 3), "order_duration": st.integers(0, 4),
-    "max_price": st.integers(1, 4), "order": st.permutations([0, 1, 2, 3]).map(tuple), "most_wood": st.integers(1, 2)})
+    "max_price": st.integers(1, 4), "order": st.permutations([0, 1, 2, 3]).map(tuple), "most_wood": st.integers(1, 2),
+    "scenario": st.sampled_from([maps.LAYOUT, maps.SPLIT, maps.UNIFORM, maps.MULTI_ZONE, maps.QUADRANT])})
+RANDOM = dict.fromkeys(("mobile", "planner"), "random")
+
+
+def anywhere(values, **more):
+    """Params of a small world of any scenario; multi-zone maps need some room."""
+    room = {"height": 16, "width": 16} if values["scenario"] == maps.MULTI_ZONE else {}
+    covered = {"wood_coverage": 0.1, "stone_coverage": 0.1}
+    return adjust(gtb.Params(), **{**SMALL, "starting_coin": (8.0,), **covered, **room, **values, **more})
 
 
 def crossed(p, s, b, g):
@@ -493,11 +502,12 @@ def crossed(p, s, b, g):
 
 
 @quick
-@given(PARAMS, st.integers(0, 10**6))
-def test_nothing_is_lost_nobody_trades_with_himself_and_the_book_never_crosses(values, seed):
-    p = adjust(gtb.Params(), **{**SMALL, **values, "starting_coin": (8.0,)})
-    batch = Batch(envs.load(NAME), p, 3, backend="numpy", seed=seed, real=np.float64, rules=dict.fromkeys(("mobile", "planner"), "random"))
+@given(PARAMS, st.sampled_from([0.0, 0.3]), st.integers(0, 10**6))
+def test_nothing_is_lost_nobody_trades_with_himself_and_the_book_never_crosses(values, regrowth, seed):
+    p = anywhere(values, regrowth_stone=regrowth, regrowth_wood=regrowth)
+    batch = Batch(envs.load(NAME), p, 3, backend="numpy", seed=seed, real=np.float64, rules=RANDOM)
     batch.s.goods[...] = 2
+    lying, houses = batch.s.units.sum(1, dtype=int), np.zeros(3, int)  # units and houses on the ground
 
     def watch(before, s):
         for law, broken_by in gtb.INVARIANTS.items():
@@ -508,7 +518,12 @@ def test_nothing_is_lost_nobody_trades_with_himself_and_the_book_never_crosses(v
             assert not crossed(p, s, b, 0) and not crossed(p, s, b, 1)
             for orders_ in (*s.bids[b], *s.asks[b]):
                 assert (np.diff(orders_) >= 0).all()
-        assert ((s.ground & 3 > 0) == (s.units > 0)).all() and (s.units <= 2).all()
+        grown = s.units.sum(1, dtype=int) - lying + (s.gathered > 0).sum((1, 2))  # who finds two units takes one from the ground
+        assert (grown >= 0).all() and (regrowth or not grown.any())
+        lying[...] = s.units.sum(1, dtype=int)
+        assert ((s.ground & 3 > 0) == (s.units > 0)).all() and (s.units <= 2).all() and not s.units[(s.ground & 48) == 0].any()
+        houses[...] += s.built.sum(1)
+        assert ((s.ground & gtb.HOUSE > 0).sum(1) == houses).all() and ((s.owner > 0).sum(1) == houses).all()
         assert sorted(np.argwhere(s.occupant[0] > 0)[:, 0]) == sorted(gtb.tile(p, s.row, s.col)[0])
 
     batch.watch = watch
@@ -516,36 +531,74 @@ def test_nothing_is_lost_nobody_trades_with_himself_and_the_book_never_crosses(v
         batch.step({})
 
 
-@quick
-@given(PARAMS, st.integers(0, 10**6))
-def test_masks_are_what_a_step_accepts(values, seed):
-    """In every state, an action does something if and only if it is legal: each is tried by one agent alone, in a replica of its own."""
-    p = adjust(gtb.Params(), **{**SMALL, **values, "starting_coin": (3.0,), "multi_action": False})
-    batch = Batch(envs.load(NAME), p, 1, backend="numpy", seed=seed, real=np.float64, rules=dict.fromkeys(("mobile", "planner"), "random"))
+def each_alone(p, s, i):
+    """A world for every option of every head, side by side as in a mask, with the actions in which agent i alone takes it."""
+    n = p.n_mask
+    worlds = gtb.State(**{name: np.repeat(array, n, 0) for name, array in vars(s).items()})
+    a, e, r = (allocate(cls, gtb, p, n, np, np.float64) for cls in (gtb.Actions, gtb.Shocks, gtb.Rewards))
+    head = np.repeat(np.arange(p.n_spaces), gtb.heads(p))
+    a.action[np.arange(n), i, head] = np.concatenate([np.arange(options) for options in gtb.heads(p)])
+    e.order[...] = np.arange(p.n_agents)
+    e.luck[...] = e.regrowth[...] = 0.999
+    return worlds, a, e, r, a.action.any((1, 2))
+
+
+def lived_in(values, seed):
+    """A batch of one replica after some periods of random play, and one of its agents."""
+    batch = Batch(envs.load(NAME), anywhere(values, starting_coin=(3.0,)), 1, backend="numpy", seed=seed, real=np.float64, rules=RANDOM)
     batch.s.goods[...] = 1
     for _ in range(1 + seed % 8):
         batch.step({})
-    n, i = p.n_mask, seed % p.n_agents
-    s = gtb.State(**{name: np.repeat(array, n, 0) for name, array in vars(batch.s).items()})
-    a, e = (allocate(cls, gtb, p, n, np, np.float64) for cls in (gtb.Actions, gtb.Shocks))
-    a.action[:, i, 0] = np.arange(n)
-    e.order[...] = np.arange(p.n_agents)
+    return batch, seed % batch.p.n_agents
+
+
+@quick
+@given(PARAMS, st.integers(0, 10**6))
+def test_masks_are_what_the_components_accept(values, seed):
+    """In every state, an action does something if and only if it is legal, wherever its component stands in the order."""
+    batch, i = lived_in(values, seed)
+    p = batch.p
+    s, a, e, _, tries = each_alone(p, batch.s, i)
     gtb.choose(p, s, a)
-    acted, place_, start = np.ones(n, bool), gtb.tile(p, s.row[:, i], s.col[:, i]), 1
-    for deed in gtb.spaces(p):
-        tried = slice(start, start + gtb.options(p, deed))
-        kept = s.labor[:, i].copy()
-        if deed == gtb.DO_BUILD:
-            gtb.build(p, s)
-            acted[tried] = s.built[tried, i] == 1
-        elif deed == gtb.DO_MOVE:
-            gtb.gather(p, s, e)
-            acted[tried] = (gtb.tile(p, s.row[:, i], s.col[:, i]) != place_)[tried]
-        elif deed == gtb.DO_BUY_STONE:
-            gtb.trade(p, s)
-            acted[start:start + 4 * p.n_prices] = (s.labor[:, i] > kept)[start:start + 4 * p.n_prices]
-        start += gtb.options(p, deed)
+    deed, labor, before = s.doing[:, i].argmax(-1), s.labor[:, i].copy(), gtb.tile(p, s.row[:, i], s.col[:, i])
+    gtb.build(p, s)
+    builds = s.built[:, i] == 1
+    labor += builds * p.build_labor[0]
+    gtb.trade(p, s)
+    orders_ = s.labor[:, i] > labor
+    gtb.gather(p, s, e)
+    moves = gtb.tile(p, s.row[:, i], s.col[:, i]) != before
+    acted = np.select([deed == gtb.DO_BUILD, deed == gtb.DO_MOVE], [builds, moves], orders_) | ~tries
     assert acted.tolist() == batch.s.mask[0, i].astype(bool).tolist()
+
+
+@quick
+@given(PARAMS, st.integers(0, 10**6))
+def test_a_period_with_an_illegal_action_is_one_without_it_and_with_a_legal_one_is_not(values, seed):
+    """In the usual order of components; another one may take or give what an action needs before its turn comes."""
+    batch, i = lived_in({**values, "order": (gtb.BUILD, gtb.AUCTION, gtb.GATHER, gtb.TAX)}, seed)
+    s, a, e, r, tries = each_alone(batch.p, batch.s, i)
+    gtb.step(batch.p, s, a, e, r)
+    differs = np.zeros(len(tries), bool)
+    for name in vars(s).keys() - {"doing"}:
+        array = getattr(s, name).reshape(len(tries), -1)
+        differs |= (array != array[0]).any(1)  # the first option is to do nothing
+    assert (differs | ~tries).tolist() == batch.s.mask[0, i].astype(bool).tolist()
+
+
+@quick
+@given(PARAMS, st.integers(0, 10**6))
+def test_a_planner_sets_the_rates_that_are_legal_and_no_other(values, seed):
+    batch, _ = lived_in({**values, "rate_step": 0.25}, seed)
+    p, n = batch.p, 1 + batch.p.n_rates
+    s = gtb.State(**{name: np.repeat(array, n, 0) for name, array in vars(batch.s).items()})
+    a, e, _ = (allocate(cls, gtb, p, n, np, np.float64) for cls in (gtb.Actions, gtb.Shocks, gtb.Rewards))
+    a.rate[...] = np.arange(n)[:, None]
+    before = s.rates.copy()
+    gtb.tax(p, s, a, e)
+    legal = batch.s.planner_mask.reshape(p.n_brackets, n).astype(bool).T
+    wanted = np.concatenate([before[:1], np.broadcast_to(taxes.levels(p)[:, None], (n - 1, p.n_brackets))])
+    assert s.rates == approx(np.where(legal, wanted, before))
 
 
 @quick

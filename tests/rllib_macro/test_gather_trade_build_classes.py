@@ -13,7 +13,8 @@ from rllib_macro.config import ConfigError, check_against, load
 from rllib_macro.env import MacroEnv
 
 FILE = Path(__file__).parents[2] / "tune_configs" / "gather_trade_build_classes.yaml"
-SHORT = ("replicas=3", "periods=5", "params.horizon=10", "stop.iterations=2", "checkpoint.every=2", "evaluation.replicas=2")
+SHORT = ("replicas=3", "periods=5", "staggered=false", "params.horizon=10",
+         "stop.iterations=2", "checkpoint.every=2", "evaluation.replicas=2")
 
 
 def short(*overrides):

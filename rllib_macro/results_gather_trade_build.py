@@ -46,7 +46,8 @@ ECONOMY = "gather_trade_build"
 PAGE = f"docs/results/{ECONOMY}.md"
 PUBLISHED = {  # productivity, equality, their product: Zheng et al. (2020), as drawn in the figure of the released program
     FREE: (3285, 0.39, 1278), FEDERAL: (2656, 0.48, 1261), SAEZ: (2759, 0.52, 1435), LEARNED: (2907, 0.57, 1664)}
-WORKERS = {FREE: "phase one, without taxes", FEDERAL: "with US federal taxes", SAEZ: "with the Saez formula", LEARNED: "with the planner"}
+WORKERS = {FREE: "no taxes", FEDERAL: "US federal taxes", SAEZ: "Saez taxes", LEARNED: "the planner"}  # what they learned with
+OWN, PAPER = "their own system", "published, another setting"
 SOCIAL = {"productivity": "productivity", "equality": "equality, %", "equality_times_productivity": "equality x productivity",
           "welfare": "planner's own goal"}
 OUTCOMES = tuple(SOCIAL)[:3]  # those that are published
@@ -57,6 +58,8 @@ OVER_TRAINING = {  # measure: what it is called, whether it is counted per episo
 OF_AGENTS = {"payment": "house pays", "houses": "houses built", "stone": "stone gathered", "wood": "wood gathered", "sold": "units sold",
              "bought": "units bought", "building": "coins from houses", "sales": "from sales", "purchases": "for purchases",
              "labor": "labor", "coin": "coins at the end", "utility": "utility"}
+COLOURS = dict(zip(SYSTEMS, ("#4d4d4d", *plots.COLOURS[:3])))
+MARKERS = dict(zip(WORKERS, "os^D"))
 Made = tuple[str, Figure]
 
 
@@ -153,20 +156,20 @@ def systems(runs: Sequence[Run]) -> Made:
     _require_one_world(runs)
     groups = {system: [run for run in runs if system_of(run.config) == system] for system in SYSTEMS}
     found = {(workers, system): parts for workers, own in groups.items() for system in SYSTEMS
-             if (parts := [_taxed(run, system, groups[LEARNED]) for run in own if _planner(run, system, groups[LEARNED])])}
+             if (parts := {run.path.name: _taxed(run, system, groups[LEARNED]) for run in own if _planner(run, system, groups[LEARNED])})}
     rates = _rates(found)
     text = "\n".join([
         f"Made by `python -m rllib_macro.results_gather_trade_build systems {_named(runs)} --into {PAGE}`.", "",
         f"![Productivity and equality of every tax system, their product beside the published one, the rates]({ECONOMY}_systems.png)", "",
         f"At the end of an episode: {_fresh(runs)}; {_trainings(runs)}. Differences are from the free market with the same workers in the "
         f"same worlds. The Saez formula has seen {warm_up_episodes(fixed_params(runs[0].config))} episodes of these workers before.", "",
-        _table(["workers learned", "tax system", *SOCIAL.values(), *(f"difference in {SOCIAL[name]}" for name in OUTCOMES)],
+        _table(["workers learned with", "tax system", *SOCIAL.values(), *(f"difference in {SOCIAL[name]}" for name in OUTCOMES)],
                _compared(found)), "",
         "Beside the published figures. **They are of another setting**: the original's map, and a training about a thousand times as long. "
-        f"Ours is {_map(runs[0])}. The last columns are equality x productivity as percent of that of the free market; workers with the "
-        "system's own taxes have learned under the system of their row.", "",
+        f"Ours is {_map(runs[0])}. The last columns are equality x productivity as percent of that of the free market; workers who "
+        "learned with their own system did so under that of their row.", "",
         _table(["tax system", *(f"published {SOCIAL[name]}" for name in OUTCOMES), "published, % of free market",
-                *(f"workers {name}, %" for name in _shares(found))], _beside(found)), "",
+                *(f"learned with {name}, %" for name in _shares(found))], _beside(found)), "",
         "Mean marginal rates in percent, by the income at which a bracket begins.", "",
         _table(["rates", *(f"{cutoff:g}" for cutoff in gtb.taxes.cutoffs(fixed_params(runs[0].config)))],
                [[name, *(_spread(list(100 * of)) for of in np.transpose(values))] for name, values in rates.items()]),
@@ -204,29 +207,31 @@ def _played(config: Any, policies: Mapping[str, Any], system: str) -> Episodes:
     return play(config, policies, system, config.evaluation.seeds, config.evaluation.replicas)
 
 
-Found = Mapping[tuple[str, str], Sequence[Episodes]]  # (system learned under, system played): one for each run
+Found = Mapping[tuple[str, str], Mapping[str, Episodes]]  # (system learned under, system played): {run: its episodes}
 
 
 def _compared(found: Found) -> list[list[str]]:
     rows = []
     for (workers, system), parts in found.items():
-        cells = [_cell([part.social[name] for part in parts], name) for name in SOCIAL]
         free = found[workers, FREE]
-        gains = ["" if system == FREE or len(parts) < len(free) else _cell(
-            [part.social[name] - without.social[name] for part, without in zip(parts, free)], name, sign=True) for name in OUTCOMES]
-        rows.append([WORKERS[workers], system, *cells, *gains])
+        cells = [_cell([part.social[name] for part in parts.values()], name) for name in SOCIAL]
+        gains = [_cell([np.round(part.social[name] - free[run].social[name], 9)  # coins are moved about, which leaves traces
+                        for run, part in parts.items()], name, sign=True) for name in OUTCOMES]
+        rows.append([WORKERS[workers], system, *cells, *(gains if system != FREE else [""] * len(gains))])
     return rows
 
 
 def _shares(found: Found) -> dict[str, dict[str, float]]:
-    """Equality times productivity as percent of the free market's, by system: for workers that met all systems, and for those at home."""
-    means = {key: float(np.mean([part.social["equality_times_productivity"].mean() for part in parts])) for key, parts in found.items()}
-    groups = {f"that learned {name}": {system: means[workers, system] for system in SYSTEMS if (workers, system) in means}
+    """Equality times productivity as percent of the free market's, if that is something, by system: for workers that met all systems, and
+    for those at home."""
+    means = {key: float(np.mean([part.social["equality_times_productivity"].mean() for part in parts.values()]))
+             for key, parts in found.items()}
+    groups = {name: {system: means[workers, system] for system in SYSTEMS if (workers, system) in means}
               for workers, name in WORKERS.items() if (workers, FREE) in means}
     home = {system: means[system, system] for system in SYSTEMS if (system, system) in means}
     if FREE in home and len(home) > 1:
-        groups["with the system's own taxes"] = home
-    return {name: {system: 100 * value / of[FREE] for system, value in of.items()} for name, of in groups.items()}
+        groups[OWN] = home
+    return {name: {system: 100 * value / of[FREE] for system, value in of.items()} for name, of in groups.items() if of[FREE] > 0}
 
 
 def _beside(found: Found) -> list[list[str]]:
@@ -239,46 +244,50 @@ def _beside(found: Found) -> list[list[str]]:
 def _rates(found: Found) -> dict[str, list[np.ndarray]]:
     """Mean rates by bracket of the systems that tax, for each run: of the workers that learned with the planner, or of the first."""
     workers = LEARNED if (LEARNED, LEARNED) in found else next(iter(found))[0]
-    return {system: [part.rates.mean(0) for part in parts] for (who, system), parts in found.items() if who == workers and system != FREE}
+    return {system: [part.rates.mean(0) for part in parts.values()] for (who, system), parts in found.items()
+            if who == workers and system != FREE}
 
 
 @matplotlib.rc_context(plots.STYLE)
 def _systems_figure(found: Found, rates: Mapping[str, Sequence[np.ndarray]], run: Run) -> Figure:
-    colour = dict(zip(SYSTEMS, ("#4d4d4d", *plots.COLOURS[:3])))
-    marker = dict(zip(WORKERS, "os^D"))
-
-    def trade_off(ax: Axes) -> None:
-        for (workers, system), parts in found.items():
-            middle = [np.mean([part.social[name].mean() for part in parts]) for name in ("productivity", "equality")]
-            ax.plot(middle[0], 100 * middle[1], marker[workers], color=colour[system], ms=7, markeredgecolor="white")
-        for system, of in colour.items():
-            ax.plot([], [], "o", color=of, ms=5, label=system)
-        for workers in dict.fromkeys(workers for workers, _ in found):
-            ax.plot([], [], marker[workers], color="white", markeredgecolor=plots.QUIET, ms=5, label=f"learned {WORKERS[workers]}")
-        ax.margins(0.15)
-        ax.set_xlabel("productivity, coins of all workers")
-        ax.legend(fontsize=6.5, labelspacing=0.15, handletextpad=0.1, borderaxespad=0.1, loc="best")
-
-    def schedule(ax: Axes) -> None:
-        cutoffs = gtb.taxes.cutoffs(fixed_params(run.config))
-        edges = np.append(cutoffs, 1.25 * cutoffs[-1])
-        for name, of in rates.items():
-            ax.stairs(100 * np.mean(of, 0), edges, baseline=None, lw=2, color=colour[name], label=name)
-            if len(of) > 1:
-                ax.stairs(100 * np.max(of, 0), edges, baseline=100 * np.min(of, 0), fill=True, color=colour[name], alpha=0.15)
-        ax.set_ylim(0, 119)
-        ax.set_yticks(range(0, 101, 25))
-        ax.set_xscale("symlog", linthresh=cutoffs[1], linscale=0.4)
-        ax.set_xticks(cutoffs, [f"{cutoff:.0f}" for cutoff in cutoffs])
-        ax.minorticks_off()
-        ax.set_xlabel("income in a tax year, coins")
-        ax.legend(ncols=3, columnspacing=0.8, handlelength=1.2, loc="upper center", fontsize=7, borderaxespad=0.1)
-    shares = {name.removeprefix("that learned "): of for name, of in _shares(found).items()}
-    shares["published, another setting"] = {system: 100 * product / PUBLISHED[FREE][2] for system, (*_, product) in PUBLISHED.items()}
-    bars = plots.bars("equality x productivity", "% of the free market", [name.replace(" ", "\n", 1) for name in SYSTEMS],
+    shares = {**_shares(found), PAPER: {system: 100 * product / PUBLISHED[FREE][2] for system, (*_, product) in PUBLISHED.items()}}
+    bars = plots.bars("equality x productivity, by whom workers learned with", "% of the free market", list(SYSTEMS),
                       {name: [of.get(system, np.nan) for system in SYSTEMS] for name, of in shares.items()})
-    panels = [plots.Panel("the trade-off", "equality, percent", trade_off), bars, plots.Panel("marginal rates", "percent", schedule)]
-    return plots.figure(panels, "Four tax systems")
+    panels = [plots.Panel("the trade-off", "equality, percent", lambda ax: _draw_trade_off(ax, found)), bars,
+              plots.Panel("marginal rates", "percent", lambda ax: _draw_rates(ax, rates, gtb.taxes.cutoffs(fixed_params(run.config))))]
+    made = plots.figure(panels, "Four tax systems")
+    made.set_size_inches(15, 3.9)
+    return made
+
+
+def _draw_trade_off(ax: Axes, found: Found) -> None:
+    """A mark for each group of workers under each system, of the means over all of its episodes."""
+    for (workers, system), parts in found.items():
+        productivity, equality = (np.mean([part.social[name].mean() for part in parts.values()]) for name in ("productivity", "equality"))
+        ax.plot(productivity, 100 * equality, MARKERS[workers], color=COLOURS[system], ms=8, markeredgecolor="white")
+    for system, colour in COLOURS.items():
+        ax.plot([], [], "o", color=colour, ms=5, label=system)
+    for workers in dict.fromkeys(workers for workers, _ in found):
+        ax.plot([], [], MARKERS[workers], color="white", markeredgecolor=plots.QUIET, ms=5, label=f"learned with {WORKERS[workers]}")
+    ax.margins(0.15)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.6 * (high - low))
+    ax.set_xlabel("productivity, coins of all workers")
+    ax.legend(ncols=2, fontsize=7, labelspacing=0.2, handletextpad=0.1, columnspacing=1, borderaxespad=0.1, loc="upper left")
+
+
+def _draw_rates(ax: Axes, rates: Mapping[str, Sequence[np.ndarray]], cutoffs: np.ndarray) -> None:
+    """A step for each bracket, all equally wide; shaded what lies between several trainings."""
+    edges = np.arange(len(cutoffs) + 1)
+    for name, of in rates.items():
+        ax.stairs(100 * np.mean(of, 0), edges, baseline=None, lw=2, color=COLOURS[name], label=name)
+        if len(of) > 1:
+            ax.stairs(100 * np.max(of, 0), edges, baseline=100 * np.min(of, 0), fill=True, color=COLOURS[name], alpha=0.15)
+    ax.set_ylim(0, 119)
+    ax.set_yticks(range(0, 101, 25))
+    ax.set_xticks(edges[:-1], [f"{cutoff:.0f}" for cutoff in cutoffs])
+    ax.set_xlabel("brackets, by the income at which they begin, coins a tax year")
+    ax.legend(ncols=3, columnspacing=0.8, handlelength=1.2, loc="upper center", borderaxespad=0.1)
 
 
 # -- words

@@ -175,14 +175,14 @@ def test_a_row_of_the_systems_is_what_those_workers_play_under_it(runs, monkeypa
     for system in (episodes.FREE, episodes.FEDERAL):
         played = [episodes.play(of.config, policies(of), system, [7], 4) for of in (run, runs["second"])]
         product[system] = np.concatenate([one.social["equality_times_productivity"] for one in played])
-    row = cells(text, "phase one, without taxes", "US federal")
+    row = cells(text, "no taxes", "US federal")
     assert row[4].startswith(results.number(product["US federal"].mean()) + " ± ")
     gain = product["US federal"] - product["free market"]
     assert row[8].removeprefix("+").startswith(results.number(gain.mean()) + " ± ")
-    assert cells(text, "phase one, without taxes", "free market")[6:] == ["", "", ""]
+    assert cells(text, "no taxes", "free market")[6:] == ["", "", ""]
     both = policies(planner) | {"mobile": policies(run)["mobile"]}
     taxed = 100 * episodes.play(planner.config, both, "learned planner", [7], 4).social["equality"]
-    assert cells(text, "phase one, without taxes", "learned planner")[3].startswith(results.number(taxed.mean()) + " ± ")
+    assert cells(text, "no taxes", "learned planner")[3].startswith(results.number(taxed.mean()) + " ± ")
     assert cells(text, "free market")[1:5] == ["3,285", "39", "1,278", "100"]
     assert cells(text, "learned planner")[4] == "130"  # 1,664 of 1,278
     assert cells(text, "US federal", "10")[1:] == ["10", "12", "22", "24", "32", "35", "37"]

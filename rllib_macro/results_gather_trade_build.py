@@ -50,6 +50,7 @@ WORKERS = {FREE: "no taxes", FEDERAL: "US federal taxes", SAEZ: "Saez taxes", LE
 OWN, PAPER = "their own system", "published, another setting"
 SOCIAL = {"productivity": "productivity", "equality": "equality, %", "equality_times_productivity": "equality x productivity",
           "welfare": "planner's own goal"}
+PUBLISHED_PERIODS = 4e9  # of the second phase: 4 million episodes of 1,000 periods
 OUTCOMES = tuple(SOCIAL)[:3]  # those that are published
 OVER_TRAINING = {  # measure: what it is called, whether it is counted per episode
     "productivity": ("coins of all workers", False), "utility": ("utility of a worker, utils", False),
@@ -165,9 +166,10 @@ def systems(runs: Sequence[Run]) -> Made:
         f"same worlds. The Saez formula has seen {warm_up_episodes(fixed_params(runs[0].config))} episodes of these workers before.", "",
         _table(["workers learned with", "tax system", *SOCIAL.values(), *(f"difference in {SOCIAL[name]}" for name in OUTCOMES)],
                _compared(found)), "",
-        "Beside the published figures. **They are of another setting**: the original's map, and a training about a thousand times as long. "
-        f"Ours is {_map(runs[0])}. The last columns are equality x productivity as percent of that of the free market; workers who "
-        "learned with their own system did so under that of their row.", "",
+        "Beside the published figures. **They are of another setting**: the original's map, and a second phase "
+        f"{number(PUBLISHED_PERIODS / max(map(_periods, runs)))} times as long as the longest training here. Ours "
+        f"is {_map(runs[0])}. The last columns are equality x productivity as percent of that of the free market; workers who learned with "
+        "their own system did so under that of their row.", "",
         _table(["tax system", *(f"published {SOCIAL[name]}" for name in OUTCOMES), "published, % of free market",
                 *(f"learned with {name}, %" for name in _shares(found))], _beside(found)), "",
         "Mean marginal rates in percent, by the income at which a bracket begins.", "",
@@ -316,11 +318,16 @@ def _fresh(runs: Sequence[Run]) -> str:
 
 def _trainings(runs: Sequence[Run]) -> str:
     seeds = sorted({run.config.seed for run in runs})
-    budget = sorted({run.config.replicas * (run.config.periods or fixed_params(run.config).horizon) * run.config.stop.iterations
-                     for run in runs})
+    budget = sorted({_periods(run) for run in runs})
     steps = " to ".join(f"{steps / 1e6:.3g}" for steps in dict.fromkeys((budget[0], budget[-1])))
     spread = "in brackets the range over training seeds" if len(seeds) > 1 else "whose spread is unknown"
     return f"trained for {steps} million periods each, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, {spread}"
+
+
+def _periods(run: Run) -> int:
+    """Periods of all replicas in a whole training."""
+    config = run.config
+    return config.replicas * (config.periods or fixed_params(config).horizon) * config.stop.iterations
 
 
 def _map(run: Run) -> str:

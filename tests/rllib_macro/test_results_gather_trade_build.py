@@ -185,6 +185,7 @@ def test_a_row_of_the_systems_is_what_those_workers_play_under_it(runs, monkeypa
     assert cells(text, "no taxes", "learned planner")[3].startswith(results.number(taxed.mean()) + " ± ")
     assert cells(text, "free market")[1:5] == ["3,285", "39", "1,278", "100"]
     assert cells(text, "learned planner")[4] == "130"  # 1,664 of 1,278
+    assert "a second phase 20,000,000 times as long" in text  # 4 million episodes of 1,000 periods, ours 4 replicas x 10 periods x 5
     assert cells(text, "US federal", "10")[1:] == ["10", "12", "22", "24", "32", "35", "37"]
 
 

@@ -41,7 +41,8 @@ def small(*overrides):
 def untrained(root, name, *overrides):
     """A run folder with weights that training could start from, others for each name, and five iterations of progress."""
     run = Run.create(small(f"name={name}", *overrides), root)
-    weights = {type_: module.state_dict() for type_, module in evaluate.modules(run.config.model_copy(update={"seed": len(name)})).items()}
+    started = evaluate.modules(run.config.model_copy(update={"seed": len(name)}))
+    weights = {type_: {key: 20 * x for key, x in module.state_dict().items()} for type_, module in started.items()}  # none like another
     run.save_policies(SimpleNamespace(learner_group=SimpleNamespace(get_weights=lambda: weights)), 4)
     rows = [f"{k}," + ",".join(str(k * scale) for scale in (10, 1, 2, 0.05, 0.1, 0.25)) for k in range(1, 6)]
     (run.path / "progress.csv").write_text("\n".join([

@@ -273,6 +273,9 @@ class Evaluation(Part):
     every: Index = Field(default=0, description="Iterations between evaluations; 0: none during training.")
     replicas: Count = Field(default=64, description="Copies of the economy per seed.")
     seeds: tuple[Seed, ...] = Field(default=(1000, 1001, 1002), min_length=1, description="Seeds played, apart from the run's own.")
+    params: dict[str, ParamValue] = Field(
+        default={}, description="Params in which fresh replicas differ from those that learned, e.g. where a curriculum has ended."
+    )
 
 
 class Resources(Part):
@@ -571,8 +574,10 @@ def check_against(config: RunConfig, economy: Any) -> RunConfig:
     Params may be named where the kernel's NAMED says what a name stands for: {"layout": text -> {param: value}}. Looks at these, at
     `economy.kernel.Params`, `economy.defaults`, `economy.agents` and `economy.rules` only.
     """
-    config = config.model_copy(update={"params": _numbers(config.params, economy)})
+    fresh = config.evaluation.model_copy(update={"params": _numbers(config.evaluation.params, economy)})
+    config = config.model_copy(update={"params": _numbers(config.params, economy), "evaluation": fresh})
     _check_params(config.params, economy)
+    _check_params(fresh.params, economy)
     _check_seen(config.params, economy)
     _check_horizon(config)
     for name in config.policies:

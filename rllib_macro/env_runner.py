@@ -216,7 +216,9 @@ class Player:
 
 
 def fresh_player(config: RunConfig, policies: Mapping[str, Any], replicas: int, seed: int, iteration: int | None = None) -> Player:
-    """Policies about to play fresh replicas from one seed, under the windows and Params of an iteration (the last if none is named)."""
+    """Policies about to play fresh replicas from one seed, under the windows and Params of an iteration (the last if none is named) and
+    those Params that evaluation changes."""
+    config = config.model_copy(update={"params": {**config.params, **config.evaluation.params}})
     batch = make_batch(config, replicas, seed=seed)
     now = schedule.plan(config, config.stop.iterations if iteration is None else iteration)
     batch.adjust(now.params, now.windows)

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from kernels.core import launch
 from rllib_macro import train
-from rllib_macro.env_runner import BatchedEnvRunner
+from rllib_macro.config import ConfigError
+from rllib_macro.env_runner import BatchedEnvRunner, fresh_player
 from rllib_macro.evaluate import modules
 from rllib_macro.learner import MacroLearner
 from rllib_macro.run import Progress, Run, RunError
@@ -145,6 +146,14 @@ def test_staggered_replicas_show_all_parts_of_an_episode_in_every_iteration():
             algo.train()
         assert seen == [[0, 1, 2, 3]] * 3  # episodes of four periods, four replicas: one of them ends after each period
         assert not algo.env_runner._evaluator().env.age.any()
+
+
+def test_fresh_replicas_may_play_where_a_curriculum_has_ended():
+    config = tiny("evaluation.params={theta_factor: 0.5}")
+    assert fresh_player(config, modules(config), 2, seed=1, iteration=0).batch.p.theta_factor == 0.5
+    assert fresh_player(tiny(), modules(tiny()), 2, seed=1, iteration=0).batch.p.theta_factor == 0.0  # where it stands in iteration 0
+    with pytest.raises(ConfigError, match="unknown key 'thetafactor' in params; did you mean 'theta_factor'"):
+        tiny("evaluation.params={thetafactor: 1}")
 
 
 def test_rllibs_own_evaluation_plays_whole_episodes():

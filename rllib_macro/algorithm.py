@@ -25,7 +25,7 @@ from ray.tune.registry import register_env
 import envs
 from envs.core.batch import Batch
 from rllib_macro import schedule
-from rllib_macro.config import RunConfig, check_against, from_dict, to_dict
+from rllib_macro.config import ConfigError, Recurrent, RunConfig, check_against, from_dict, to_dict
 from rllib_macro.env import MacroEnv
 from rllib_macro.env_runner import BatchedEnvRunner, fixed_params
 from rllib_macro.learner import MacroLearner
@@ -70,7 +70,9 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
     specs = {type_: RLModuleSpec(module_class=MacroModule,
                                  model_config=model_config(run, type_, sample.heads[type_], sample.layout[type_]))
              for type_ in learners}
-    r = run.resources
+    r, periods = run.resources, run.periods or economy.periods(sample.p)
+    for type_ in trained:
+        _require_whole_sequences(type_, run.policies[type_].network.recurrent, periods)
     config = (
         MacroPPOConfig()
         .environment(ENV, env_config={"economy": run.economy})
@@ -78,7 +80,7 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
         .multi_agent(policies=set(learners), policy_mapping_fn=policy_of, policies_to_train=trained)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .env_runners(num_env_runners=r.num_env_runners, num_envs_per_env_runner=run.replicas,
-                     num_cpus_per_env_runner=r.num_cpus_per_env_runner, rollout_fragment_length=run.periods or economy.periods(sample.p))
+                     num_cpus_per_env_runner=r.num_cpus_per_env_runner, rollout_fragment_length=periods)
         .learners(num_learners=r.num_learners, num_gpus_per_learner=r.num_gpus_per_learner or int(run.device == "cuda"))
         .training(minibatch_size=None, train_batch_size_per_learner=None)
         .fault_tolerance(restart_failed_env_runners=True)
@@ -89,6 +91,14 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
     config.env_runners(merge_env_runner_states=False, broadcast_env_runner_states=False)
     config.run = to_dict(run)
     return config
+
+
+def _require_whole_sequences(type_: str, recurrent: Recurrent | None, periods: int) -> None:
+    """ConfigError unless the periods of an iteration are whole sequences, or fewer than one."""
+    if recurrent and periods > recurrent.sequence and periods % recurrent.sequence:
+        fits = max(length for length in range(1, recurrent.sequence) if periods % length == 0)
+        raise ConfigError(f"policies.{type_}.network.recurrent.sequence must divide the {periods} periods of an iteration, got "
+                          f"{recurrent.sequence}; use {fits} or {periods}, or other periods")
 
 
 class MacroPPO(PPO):

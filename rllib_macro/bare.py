@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kernels.core import rng
 from rllib_macro import schedule
-from rllib_macro.config import Policy, RunConfig
+from rllib_macro.config import Network, Policy, RunConfig
 from rllib_macro.env_runner import SAMPLING, make_batch, set_up_torch
 from rllib_macro.evaluate import modules
 from rllib_macro.heads import ILLEGAL, Heads
@@ -180,6 +180,7 @@ def _require_plain(config: RunConfig) -> None:
     compared += [(f"resources.{name}", config.resources, usual.resources) for name in ("num_env_runners", "num_learners")]
     compared += [(f"policies.{type_}.{name}", policy, Policy()) for type_, policy in config.policies.items()
                  for name in ("loss", "returns", "advantages", "value_clip_mode")]
+    compared += [(f"policies.{type_}.network.recurrent", policy.network, Network()) for type_, policy in config.policies.items()]
     for name, given, default in compared:
         field = name.rpartition(".")[2]
         if getattr(given, field) != getattr(default, field):

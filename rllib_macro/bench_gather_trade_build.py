@@ -2,8 +2,9 @@
 
 A period is what training waits for apart from the networks: draws, random choices among the legal ones, the step, and what everybody sees
 next, flat and packed. `batch` adds what arrays for a policy cost: choices decoded, observations in float32, measures, resets. `ppo` adds
-the policy and its learning: draws from the network, advantages, one epoch of PPO for all workers, with the map encoder, or flat: without
-windows of the map. Rates are per second of processor time of one core, medians over interleaved repetitions.
+the policy and its learning: draws from the network, advantages, one epoch of PPO for all workers, with the map encoder; flat: without
+windows of the map; recurrent: with 64 gated recurrent units behind the trunk. Rates are per second of processor time of one core, medians
+over interleaved repetitions.
 """
 from __future__ import annotations
 
@@ -51,6 +52,7 @@ def bench(*, quick: bool = False, replicas: int | None = None, repetitions: int 
         "batch_env_steps_per_second_unpacked": _batched(ORIGINAL, given, FEW, size, compiled, max(2, periods // 10)),
         "ppo_env_steps_per_second": _learned(given, size, compiled, max(2, periods // 4), {}),
         "ppo_env_steps_per_second_flat": _learned({**given, "view_range": 0}, size, compiled, max(2, periods // 4), {"units": 0}),
+        "ppo_env_steps_per_second_recurrent": _learned(given, size, compiled, max(2, periods // 4), {}, {"cell": "gru", "units": 64}),
     }
     rates: dict[str, list[float]] = {name: [] for name in plays}
     for repetition in range(repetitions or (2 if quick else 7)):
@@ -109,7 +111,8 @@ def _batched(name: str, given: Mapping[str, Any], agents: int, size: int, backen
     return play
 
 
-def _learned(given: Mapping[str, Any], size: int, backend: str, periods: int, encoder: Mapping[str, Any]) -> Play:
+def _learned(given: Mapping[str, Any], size: int, backend: str, periods: int, encoder: Mapping[str, Any],
+             recurrent: Mapping[str, Any] | None = None) -> Play:
     """An iteration of training, the parts of MacroPPO one after the other in this process; the planner is idle."""
     import torch
 
@@ -118,7 +121,8 @@ def _learned(given: Mapping[str, Any], size: int, backend: str, periods: int, en
     from rllib_macro.evaluate import modules
     from rllib_macro.learner import loss, minibatches, prepare
     from rllib_macro.losses import standardise
-    network = {**LEARNER["network"], "map": {"sees": "view", "bits": {"ground": 7}, **encoder}}  # type: ignore[dict-item]
+    network = {**LEARNER["network"], "map": {"sees": "view", "bits": {"ground": 7}, **encoder},  # type: ignore[dict-item]
+               "recurrent": recurrent}
     config = check_against(from_dict({
         "economy": NAME, "replicas": size, "periods": periods, "backend": backend, "params": {**given, "planner_sees_map": False},
         "policies": {"mobile": {**LEARNER, "network": network}, "planner": {"rule": "idle"}}}), envs.load(NAME))
@@ -151,7 +155,7 @@ def table(result: Mapping[str, Any]) -> Table:
         shown.add_row(name.replace("_", " "), _number(result[name]), f"≥ {_number(bar)}", "yes" if result["met"][name] else "no")
     shown.add_section()
     for name in ("agent_steps_per_second", "batch_env_steps_per_second", "batch_env_steps_per_second_unpacked",
-                 "numpy_env_steps_per_second"):
+                 "numpy_env_steps_per_second", "ppo_env_steps_per_second_recurrent"):
         shown.add_row(name.replace("_", " "), _number(result[name]), "", "")
     return shown
 

@@ -192,6 +192,19 @@ class MapEncoder(Part):
     )
 
 
+class Recurrent(Part):
+    """A recurrent layer between trunk and heads: agents remember what they saw in their episode, which begins with an empty memory.
+
+    Without a shared trunk the value remembers by a layer of its own.
+    """
+
+    cell: Literal["gru", "lstm"] = Field(default="gru", description="Gated recurrent unit, or long short-term memory.")
+    units: Count = Field(default=64, description="Width of the layer, in units.")
+    sequence: Count = Field(
+        default=25, description="Periods through which gradients flow; must divide the periods of an iteration, or be at least as many."
+    )
+
+
 class Network(Part):
     """The network of one agent type: a trunk, one head per choice, a value head."""
 
@@ -202,6 +215,7 @@ class Network(Part):
     policy_gain: Positive = Field(default=0.01, description="Gain of the heads' orthogonal initial weights; small: nearly uniform play.")
     equivariant: Equivariant | None = Field(default=None, description="Head shared over the members of another type; null: none.")
     map: MapEncoder | None = Field(default=None, description="Encoder of a map of bytes that is seen; null: every column is a number.")
+    recurrent: Recurrent | None = Field(default=None, description="Recurrent layer between trunk and heads; null: nothing is remembered.")
 
 
 class Policy(Part):

@@ -167,7 +167,8 @@ def _policy(policy: Policy) -> Row:
     when = ", ".join(f"{a} to {b}" for a, b in during) if during is not None else f"from {policy.train_from}"
     if during is None and policy.train_every > 1:
         when += f", every {policy.train_every}"
-    network = f"{' x '.join(map(str, policy.network.hidden))} {policy.network.activation}"
+    network, recurrent = f"{' x '.join(map(str, policy.network.hidden))} {policy.network.activation}", policy.network.recurrent
+    network += f" {recurrent.cell} {recurrent.units}" if recurrent else ""
     told = {name: getattr(policy, name) for name in ("gamma", "epochs", "minibatches", "clip", "reward_scale")}
     return {
         "learns": when, "lr": scheduled(policy.lr), "entropy": scheduled(policy.entropy), "lambda": policy.lam, **told,

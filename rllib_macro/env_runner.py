@@ -38,6 +38,7 @@ from rllib_macro.rollout import Rollout, Trajectories
 from rllib_macro.schedule import Plan
 
 SAMPLING, FROZEN, EVALUATION = 10, 11, 12  # purposes of random keys, apart from those of a Batch
+Following = tuple[int, Tensor, Tensor, Tensor | None]  # after which period, which agents, what they see then and what they remember
 
 
 def fixed_params(config: RunConfig) -> Any:
@@ -88,12 +89,18 @@ def playing(modules: dict[str, Any], config: RunConfig) -> dict[str, Any]:
 
 
 class Player:
-    """Plays policies in a batch and records what a learner needs. Buffers are made once: a rollout is valid until the next one."""
+    """Plays policies in a batch and records what a learner needs. Buffers are made once: a rollout is valid until the next one.
+
+    `memory` holds what agents with a recurrent policy remember, {type: (agents of all replicas, numbers)}, from one `play` to the next; at
+    the start of an episode that is nothing.
+    """
 
     def __init__(self, batch: Batch, modules: dict[str, Any], config: RunConfig, runner: int = 0):
         self.batch, self.modules, self.config, self.runner = batch, modules, config, runner
         self.device = torch.device("cuda" if config.device == "cuda" else "cpu")
         self.heads = {type_: Heads(batch.heads[type_], config.backend) for type_ in batch.economy.agents if type_ not in batch.rules}
+        self.memory = {type_: torch.zeros(batch.size * batch.count[type_], modules[type_].memory, device=self.device)
+                       for type_ in self.heads if modules[type_].memory}
         self.buffers: dict[tuple[str, int], dict[str, Tensor]] = {}
         self.frozen = {type_: self._uniform(type_, self._generator(FROZEN, list(batch.economy.agents).index(type_)))
                        for type_ in config.compat.frozen_uniforms if type_ in self.heads}
@@ -106,9 +113,10 @@ class Player:
         buffers = {type_: self._buffer(type_, periods) for type_ in self.heads}
         penalty = {type_: self._penalty(type_) for type_ in self.heads}
         by_state = {type_: [p] for type_, p in penalty.items() if p is not None and p.ndim == 3}
-        following: dict[str, list[tuple[int, Tensor, Tensor]]] = {type_: [] for type_ in self.heads}
+        following: dict[str, list[Following]] = {type_: [] for type_ in self.heads}
         sums: dict[str, float] = {}
         for t in range(periods):
+            self._remember(buffers, t)
             choices = {type_: self._choose(type_, buffers[type_], t, penalty[type_], generator[type_], explore)
                        for type_ in self.heads}
             rewards, done = batch.step(choices)
@@ -125,12 +133,32 @@ class Player:
         rollout = Rollout(types, {t: batch.count[t] for t in self.heads}, batch.size, periods)
         return rollout, {name: total / periods for name, total in sums.items()}
 
+    def _remember(self, buffers: dict[str, dict[str, Tensor]], t: int) -> None:
+        """Empty the memories of episodes that begin; keep what is remembered at the start of a sequence for the learner."""
+        for type_, memory in self.memory.items():
+            begins = torch.from_numpy(self.batch.age == 0).to(self.device)
+            memory[begins.repeat_interleave(self.batch.count[type_])] = 0.0
+            sequence = self._sequence(type_)
+            if t % sequence == 0:
+                buffers[type_]["memory"][t // sequence] = memory
+
+    def _sequence(self, type_: str) -> int:
+        """Periods of a sequence of a recurrent policy."""
+        return self.config.policies[type_].network.recurrent.sequence  # type: ignore[union-attr]
+
+    def _inputs(self, type_: str, obs: Tensor) -> Tensor:
+        """The heads' inputs for what a type sees now; what recurrent policies remember moves on."""
+        if type_ not in self.memory:
+            return self.modules[type_].inputs(obs)
+        inputs, self.memory[type_] = self.modules[type_].recall(obs, self.memory[type_])
+        return inputs
+
     def _choose(self, type_: str, buffer: dict[str, Tensor], t: int, penalty: Tensor | None, generator: torch.Generator,
                 explore: bool) -> Any:
         batch, heads = self.batch, self.heads[type_]
         n = batch.count[type_]
         batch.observe(type_, out=self._array(buffer["obs"][t]).reshape(batch.size, n, -1))
-        inputs = self.modules[type_].inputs(buffer["obs"][t])
+        inputs = self._inputs(type_, buffer["obs"][t])
         if penalty is not None:
             inputs = inputs + (penalty if penalty.ndim == 1 else penalty.flatten(0, 1))
         if explore:
@@ -150,20 +178,27 @@ class Player:
             buffer["cut"][t] = torch.from_numpy(done).to(self.device).repeat_interleave(batch.count[type_])
             if batch.final is not None:
                 agents = buffer["cut"][t].nonzero()[:, 0]
-                following[type_].append((t, agents, self._tensor(batch.final[type_]).flatten(0, 1)[agents]))
+                following[type_].append(self._following(type_, t, agents, batch.final[type_]))
 
     def _continue(self, periods: int, done: np.ndarray, following: dict) -> None:
         """Trajectories still running at the end of the rollout go on with what their agents see now."""
         for type_, seen in following.items():
             agents = torch.from_numpy(np.repeat(~done, self.batch.count[type_]).nonzero()[0]).to(self.device)
-            seen.append((periods - 1, agents, self._tensor(self.batch.observe(type_)).flatten(0, 1)[agents]))
+            seen.append(self._following(type_, periods - 1, agents, self.batch.observe(type_)))
+
+    def _following(self, type_: str, t: int, agents: Tensor, seen: Any) -> Following:
+        """What these agents see after period t, of what all of the type see (B, n, D), and what they remember of it and before."""
+        memory = self.memory.get(type_)
+        return t, agents, self._tensor(seen).flatten(0, 1)[agents], None if memory is None else memory[agents]
 
     @staticmethod
-    def _joined(seen: list[tuple[int, Tensor, Tensor]]) -> dict[str, Tensor | None]:
+    def _joined(seen: list[Following]) -> dict[str, Tensor | None]:
         if not seen:
             return {"following_obs": None, "following_at": None}
-        at = torch.cat([torch.stack([torch.full_like(agents, t), agents], 1) for t, agents, _ in seen])
-        return {"following_obs": torch.cat([obs for *_, obs in seen]), "following_at": at}
+        at = torch.cat([torch.stack([torch.full_like(agents, t), agents], 1) for t, agents, *_ in seen])
+        memories = [memory for *_, memory in seen if memory is not None]
+        return {"following_obs": torch.cat([obs for _, _, obs, _ in seen]), "following_at": at,
+                "following_memory": torch.cat(memories) if memories else None}
 
     def _penalty(self, type_: str) -> Tensor | None:
         """What is added to the heads' inputs now, (L,) or (B, n, L); None where everything is allowed."""
@@ -191,6 +226,9 @@ class Player:
                 "obs": empty(self.batch.layout[type_].width), "logp": empty(), "rewards": empty(), "cut": empty(dtype=torch.bool),
                 "chosen": empty(len(heads.heads), dtype=torch.float32 if heads.continuous else torch.int32),
             }
+            if type_ in self.memory:
+                shape = (-(-periods // self._sequence(type_)), *self.memory[type_].shape)
+                self.buffers[type_, periods]["memory"] = torch.zeros(shape, device=self.device)
         return self.buffers[type_, periods]
 
     def _uniform(self, type_: str, generator: torch.Generator) -> Tensor:
@@ -338,6 +376,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         state: dict[str, Any] = {"iteration": self.iteration}
         if self.player is not None:
             state["batch"] = self.player.batch.state_dict()
+            state["memory"] = {type_: memory.cpu().numpy().copy() for type_, memory in self.player.memory.items()}
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = self.module.get_state()
         return state
@@ -349,6 +388,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self.iteration = state.get("iteration", self.iteration)
         if self.player is not None and "batch" in state:
             self.player.batch.load_state_dict(state["batch"])
+            for type_, memory in self.player.memory.items():
+                memory.copy_(torch.as_tensor(state["memory"][type_]))
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
         return (), {"config": self.config, "worker_index": self.worker_index, "num_workers": self.num_workers}

@@ -2,6 +2,9 @@
 
 Every type that trains makes exactly `epochs` passes over its rows, or over the agents drawn for it; RLlib's own iterator repeats the
 small types until the largest is through. Gradients are averaged over learners by one all-reduce per minibatch.
+
+A recurrent policy learns from sequences where others learn from rows: its columns are (sequences, periods, ...), each sequence goes on from
+the memory recorded when it was played, and gradients end where it begins (truncated backpropagation through time).
 """
 from __future__ import annotations
 
@@ -94,11 +97,11 @@ class MacroLearner(TorchLearner):
                 if not math.isfinite(norm.item()):
                     raise NonFiniteLoss(type_, iteration)
                 optimizer.step()
-                seen += len(batch["logp"])
+                seen += batch["logp"].numel()
                 if epoch == policy.epochs - 1:
                     terms.append(parts | {"grad_norm": norm})
         means = torch.stack([torch.stack(list(t.values())) for t in terms]).mean(0).tolist()
-        return dict(zip(terms[0], means, strict=True)) | {NUM_MODULE_STEPS_TRAINED: float(seen), "rows": float(n),
+        return dict(zip(terms[0], means, strict=True)) | {NUM_MODULE_STEPS_TRAINED: float(seen), "rows": float(columns["logp"].numel()),
                                                          "lr": coefficients["lr"], "entropy_weight": coefficients["entropy"]}
 
     def compute_loss_for_module(self, *, module_id: str, config: Any = None, batch: Columns, fwd_out: Any = None) -> Tensor:
@@ -139,10 +142,13 @@ def head_weights(policy: Policy, heads: tuple[Head, ...], device: torch.device |
 
 @torch.no_grad()
 def prepare(x: Trajectories, count: int, policy: Policy, module: MacroModule, generator: torch.Generator, device: torch.device) -> Columns:
-    """Rows (R, ...) to learn from: what was seen and done, advantages, targets, values when it was done."""
-    periods, agents = x.logp.shape
-    obs, rewards, cut = x.obs.to(device), x.rewards.to(device) / policy.reward_scale, x.cut.to(device)
-    values = module.values(obs.flatten(0, 1)).view(periods, agents)
+    """Rows (R, ...) to learn from: what was seen and done, advantages, targets, values when it was done. Of a recurrent policy sequences
+    (C, L, ...) of it, with what is cut in them and the memory (C, M) before each.
+    """
+    parts = None if x.memory is None else len(x.memory)
+    obs, rewards, cut = in_rows(x.obs.to(device), parts), x.rewards.to(device) / policy.reward_scale, x.cut.to(device)
+    remembered = {} if x.memory is None else {"cut": in_rows(cut, parts), "memory": x.memory.to(device).flatten(0, 1)}
+    values = in_periods(module.values(**unrolled({"obs": obs} | remembered)), cut.shape, parts)
     if policy.returns == "single_gamma_2022":
         targets = single_gamma_2022(rewards, policy.gamma)
         advantages = targets - values
@@ -150,24 +156,39 @@ def prepare(x: Trajectories, count: int, policy: Policy, module: MacroModule, ge
         following = torch.cat([values[1:], torch.zeros_like(values[:1])]) * ~cut  # where an episode goes on past the rollout: below
         if x.following_obs is not None and x.following_at is not None:
             at = x.following_at.to(device)
-            following[at[:, 0], at[:, 1]] = module.values(x.following_obs.to(device))
+            memory = None if x.following_memory is None else x.following_memory.to(device)
+            following[at[:, 0], at[:, 1]] = module.values(x.following_obs.to(device), memory)
         advantages = gae(rewards, values, following, cut, policy.gamma, policy.lam)
         targets = advantages + values
-    columns = {"obs": obs, "chosen": x.chosen.to(device), "logp": x.logp.to(device), "advantages": advantages, "targets": targets,
-               "values": values}
+    columns = {"chosen": x.chosen.to(device), "logp": x.logp.to(device), "advantages": advantages, "targets": targets, "values": values}
     if x.penalty is not None and x.penalty.ndim == 3:
         columns["penalty"] = x.penalty.to(device)
-    flat = {name: column.flatten(0, 1) for name, column in columns.items()}
+    flat = {"obs": obs} | remembered | {name: in_rows(column, parts) for name, column in columns.items()}
     if policy.agents_per_update is not None and policy.agents_per_update < count:
-        rows = drawn_agents(periods * agents // count, count, policy.agents_per_update, generator, device)
+        rows = drawn_agents(len(obs) // count, count, policy.agents_per_update, generator, device)
         flat = {name: column.index_select(0, rows) for name, column in flat.items()}
     if x.penalty is not None and x.penalty.ndim == 1:
-        flat["penalty"] = x.penalty.to(device).expand(len(flat["logp"]), -1)
+        flat["penalty"] = x.penalty.to(device).expand(*flat["logp"].shape, -1)
     return flat
 
 
+def in_rows(column: Tensor, parts: int | None) -> Tensor:
+    """(T, N, ...) as rows (T N, ...), or as sequences (parts N, T / parts, ...) where periods are cut into parts; agents go fastest."""
+    return column.flatten(0, 1) if parts is None else column.unflatten(0, (parts, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def in_periods(values: Tensor, shape: torch.Size, parts: int | None) -> Tensor:
+    """Values (T N,) of rows, or of sequences one after the other, as they were in time: (T, N) = `shape`."""
+    return values.view(shape) if parts is None else values.view(parts, shape[1], -1).transpose(1, 2).reshape(shape)
+
+
+def unrolled(batch: Columns) -> Columns:
+    """Sequences (C, L, ...) as rows (C L, ...), one sequence after the other; rows, and the memories before sequences, as they are."""
+    return {name: x if name == "memory" else x.flatten(0, 1) for name, x in batch.items()} if "memory" in batch else batch
+
+
 def drawn_agents(groups: int, count: int, drawn: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Row numbers of `drawn` of the `count` agents of every replica and period, without replacement: (groups * drawn,)."""
+    """Row numbers of `drawn` of the `count` agents of every replica and period, or sequence, without replacement: (groups * drawn,)."""
     order = torch.rand(groups, count, generator=generator, device=device).argsort(1)[:, :drawn]
     return (order + count * torch.arange(groups, device=device)[:, None]).flatten()
 
@@ -186,7 +207,8 @@ def minibatches(n: int, parts: int, generator: torch.Generator, device: torch.de
 def loss(module: MacroModule, batch: Columns, policy: Policy, entropy_weight: float,
          weights: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
     """policy loss - entropy weight * entropy + value weight * value loss, and its parts."""
-    inputs, values = module.inputs_and_values(batch["obs"])
+    batch = unrolled(batch)
+    inputs, values = module.inputs_and_values(batch["obs"], batch.get("memory"), batch.get("cut"))
     if "penalty" in batch:
         inputs = inputs + batch["penalty"]
     logp, entropy = module.heads.log_prob(inputs, batch["chosen"], weights)

@@ -1,5 +1,5 @@
-"""The policies' networks: a trunk, one head per choice, a value head, a part shared over the members of another type, and an encoder of
-maps."""
+"""The policies' networks: a trunk, one head per choice, a value head, a part shared over the members of another type, an encoder of maps,
+and a recurrent layer."""
 from __future__ import annotations
 
 import itertools
@@ -21,18 +21,25 @@ from torch.nn.functional import embedding
 from envs.core.choices import Head
 from envs.core.features import Layout
 from kernels.core import rng
-from rllib_macro.config import ConfigError, MapEncoder, Network, RunConfig
+from rllib_macro.config import ConfigError, MapEncoder, Network, Recurrent, RunConfig
 from rllib_macro.heads import Heads
 
 WEIGHTS = 30  # purpose of the random keys of first weights
 ACTIVATION = {"tanh": nn.Tanh, "relu": nn.ReLU}
+RECURRENT = {"gru": nn.GRU, "lstm": nn.LSTM}
 KERNEL, STRIDE = 3, 2  # of convolutions over a map, in tiles
 PIECE = 512  # rows of a map that are unpacked together
 LABEL = re.compile(r"(?P<layer>[^\[]+)\[(?P<row>-?\d+),(?P<column>-?\d+)\]")
 
 
 class MacroModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
-    """One agent type's policy and value. `model_config` is what `model_config(...)` returns; its seed alone decides the first weights."""
+    """One agent type's policy and value. `model_config` is what `model_config(...)` returns; its seed alone decides the first weights.
+
+    An agent's memory is `memory` numbers, none without a recurrent layer: what the policy's layer remembers and, where the value has one of
+    its own, what that remembers; so copies that only play have it, too. Where a method takes memories (C, memory), its rows are C sequences
+    of equal length, one after the other, and `cut` (N,) marks rows with which an episode ended. Without memories every row is the first of
+    an episode.
+    """
 
     def setup(self) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -44,56 +51,140 @@ class MacroModule(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     def _build(self) -> None:
         network, config = Network(**self.model_config["network"]), self.model_config
         self.heads = Heads([Head(*head) for head in config["heads"]])
-        width, tiles = config["width"], config.get("map")
+        width, tiles, recurrent = config["width"], config.get("map"), network.recurrent
+        last = recurrent.units if recurrent else network.hidden[-1]
         self.trunk = _trunk(width, network, tiles)
-        self.policy = _layer(network.hidden[-1], self.heads.width, network.policy_gain, network)
+        self.cell = Cell(network.hidden[-1], recurrent, network) if recurrent else None
+        self.policy = _layer(last, self.heads.width, network.policy_gain, network)
         self.skip = EquivariantSkip(self.heads.heads, config["columns"], network.equivariant.moves) if network.equivariant else None
-        self.shared = network.shared_trunk
+        self.value_trunk = self.value_cell = None
+        if not network.shared_trunk and (recurrent or not self.inference_only):
+            self.value_trunk = _trunk(width, network, tiles)
+            self.value_cell = Cell(network.hidden[-1], recurrent, network) if recurrent else None
         if not self.inference_only:
-            self.value_trunk = None if self.shared else _trunk(width, network, tiles)
-            self.value = _layer(network.hidden[-1], 1, 1.0, network)
+            self.value = _layer(last, 1, 1.0, network)
+        self.memory = sum(cell.memory for cell in (self.cell, self.value_cell) if cell)
 
     def inputs(self, obs: Tensor) -> Tensor:
         """The heads' inputs (N, width of all heads) for observations (N, width)."""
-        return self._inputs(obs, self.trunk(obs))
+        return self._inputs(obs, self._hidden(obs))
 
-    def inputs_and_values(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+    def recall(self, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The heads' inputs (N, ...) for what is seen (N, width) in sequences without a cut, and the memories (C, memory) after them."""
+        own, of_value = self._memories(memory)
+        hidden, own = self.cell(self.trunk(obs), own)  # type: ignore[misc]
+        if self.value_cell is None:
+            return self._inputs(obs, hidden), own
+        _, of_value = self.value_cell(self.value_trunk(obs), of_value)  # type: ignore[misc]
+        return self._inputs(obs, hidden), torch.cat([own, of_value], 1)
+
+    def inputs_and_values(self, obs: Tensor, memory: Tensor | None = None, cut: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The heads' inputs (N, ...) and values (N,) with one pass through a shared trunk."""
-        hidden = self.trunk(obs)
-        seen = hidden if self.value_trunk is None else self.value_trunk(obs)
+        hidden = self._hidden(obs, memory, cut)
+        seen = hidden if self.value_trunk is None else self._seen(obs, memory, cut)
         return self._inputs(obs, hidden), self.value(seen)[:, 0]
 
-    def values(self, obs: Tensor) -> Tensor:
+    def values(self, obs: Tensor, memory: Tensor | None = None, cut: Tensor | None = None) -> Tensor:
         """Values (N,) in units of scaled reward."""
-        return self.value((self.value_trunk or self.trunk)(obs))[:, 0]
+        return self.value(self._seen(obs, memory, cut))[:, 0]
+
+    def _hidden(self, obs: Tensor, memory: Tensor | None = None, cut: Tensor | None = None) -> Tensor:
+        """What the heads are computed from."""
+        hidden = self.trunk(obs)
+        return hidden if self.cell is None else self.cell(hidden, self._memories(memory)[0], cut)[0]
+
+    def _seen(self, obs: Tensor, memory: Tensor | None = None, cut: Tensor | None = None) -> Tensor:
+        """What the value is computed from."""
+        if self.value_trunk is None:
+            return self._hidden(obs, memory, cut)
+        seen = self.value_trunk(obs)
+        return seen if self.value_cell is None else self.value_cell(seen, self._memories(memory)[1], cut)[0]
+
+    def _memories(self, memory: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The memories of the policy and of the value."""
+        if memory is None or self.value_cell is None:
+            return memory, None
+        own, of_value = memory.chunk(2, 1)
+        return own, of_value
 
     def _inputs(self, obs: Tensor, hidden: Tensor) -> Tensor:
         inputs = self.policy(hidden)
         return inputs if self.skip is None else inputs + self.skip(obs)
 
-    # RLlib's own names for the same things
+    # RLlib's own names for the same things; its batches of a recurrent network are (sequences, periods, ...)
+
+    def get_initial_state(self) -> dict[str, Any]:
+        return {"memory": torch.zeros(self.memory)} if self.memory else {}
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return {Columns.ACTION_DIST_INPUTS: self.inputs(batch[Columns.OBS])}
+        obs = batch[Columns.OBS]
+        if not self.memory:
+            return {Columns.ACTION_DIST_INPUTS: self.inputs(obs)}
+        inputs, memory = self.recall(obs.flatten(0, 1), batch[Columns.STATE_IN]["memory"])
+        return {Columns.ACTION_DIST_INPUTS: inputs.view(*obs.shape[:2], -1), Columns.STATE_OUT: {"memory": memory}}
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:
-        return self.values(batch[Columns.OBS])
+        obs = batch[Columns.OBS]
+        if not self.memory:
+            return self.values(obs)
+        return self.values(obs.flatten(0, 1), batch[Columns.STATE_IN]["memory"]).view(obs.shape[:2])
 
     def get_non_inference_attributes(self) -> list[str]:
-        return ["value_trunk", "value"]
+        return ["value"] if self.cell is not None else ["value_trunk", "value"]
 
 
 class OneDeviates:
     """Plays `shared` for all `count` agents of a type but one, whose inputs come from `own`: what a best response of one agent needs."""
 
     def __init__(self, shared: MacroModule, own: MacroModule, number: int, count: int):
-        self.shared, self.own, self.number, self.count = shared, own, number, count
+        self.shared, self.own, self.number, self.count, self.memory = shared, own, number, count, shared.memory
 
     def inputs(self, obs: Tensor) -> Tensor:
         """The heads' inputs (N, ...) for observations (N, width), agents fastest."""
         inputs = self.shared.inputs(obs).clone()
         inputs[self.number::self.count] = self.own.inputs(obs[self.number::self.count])
         return inputs
+
+    def recall(self, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The same in one period before which this is remembered (N, memory), and the memories after it."""
+        inputs, after = (x.clone() for x in self.shared.recall(obs, memory))
+        its = slice(self.number, None, self.count)
+        inputs[its], after[its] = self.own.recall(obs[its], memory[its])
+        return inputs, after
+
+
+class Cell(nn.Module):
+    """A recurrent layer whose memory of a row is its state: h of a GRU, h and c side by side of an LSTM, `units` numbers each."""
+
+    def __init__(self, inputs: int, recurrent: Recurrent, network: Network):
+        super().__init__()
+        self.layer = RECURRENT[recurrent.cell](inputs, recurrent.units, batch_first=True)
+        self.units, self.memory = recurrent.units, recurrent.units * (2 if recurrent.cell == "lstm" else 1)
+        if network.init == "orthogonal":
+            for name, x in self.layer.named_parameters():
+                (nn.init.zeros_ if "bias" in name else nn.init.orthogonal_)(x)
+
+    def forward(self, x: Tensor, memory: Tensor | None, cut: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs (N, units) of rows that are C sequences one after the other, and the memories (C, ...) after their last rows.
+
+        A row after one that is `cut` (N,) remembers nothing; without memories no row does.
+        """
+        memory = x.new_zeros(len(x), self.memory) if memory is None else memory
+        x = x.unflatten(0, (len(memory), -1))
+        ended = None if cut is None else cut.unflatten(0, (len(memory), -1))
+        starts = [] if ended is None else (ended[:, :-1].any(0).nonzero()[:, 0] + 1).tolist()  # before which something is forgotten
+        outputs = []
+        for start, piece in zip([0, *starts], x.tensor_split(starts, 1), strict=True):
+            if start and ended is not None:
+                memory = memory.masked_fill(ended[:, start - 1, None], 0.0)
+            output, memory = self._run(piece, memory)
+            outputs.append(output)
+        return torch.cat(outputs, 1).flatten(0, 1), memory
+
+    def _run(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        before = [part[None].contiguous() for part in memory.split(self.units, 1)]
+        output, after = self.layer(x, before[0] if len(before) == 1 else tuple(before))
+        return output, after[0] if len(before) == 1 else torch.cat(after, 2)[0]
 
 
 class EquivariantSkip(nn.Module):
@@ -224,7 +315,8 @@ def _begin(module: nn.Module, file: Path) -> None:
         raise ConfigError(f"start: cannot read the weights {file}; train what they come from first, or name a .safetensors file in the "
                           "policies of a run") from None
     own = {name: x.shape for name, x in module.state_dict().items()}
-    if any(name not in weights or weights[name].shape != shape for name, shape in own.items()):
+    others = [name for name in weights.keys() - own.keys() if not name.startswith("value")]  # the value's are of no use to who only plays
+    if others or any(name not in weights or weights[name].shape != shape for name, shape in own.items()):
         raise ConfigError(f"start: the weights {file} are not those of this network; give both the same network and observations")
     module.load_state_dict({name: weights[name] for name in own})
 
@@ -241,6 +333,7 @@ def model_config(run: RunConfig, type_: str, heads: Sequence[Head], layout: Layo
         columns = [list(member) for member in zip(*seen, strict=True)]
     return {"network": network.model_dump(by_alias=True), "heads": [(h.choice, h.options) for h in heads], "width": layout.width,
             "columns": columns, "seed": rng.key(run.seed, WEIGHTS, number)[0], "map": network.map and _tiles(layout, network.map),
+            "max_seq_len": network.recurrent and network.recurrent.sequence,  # RLlib's own name, for its own algorithms
             "start": start and str(Path(start).resolve())}
 
 

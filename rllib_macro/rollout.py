@@ -1,10 +1,11 @@
 """What one env runner hands to the learners: time-major arrays per agent type, no object per agent.
 
-Axes: T period, B replica, N agents of a type in all replicas (replica slowest), D columns seen, H heads, L inputs of all heads.
+Axes: T period, B replica, N agents of a type in all replicas (replica slowest), D columns seen, H heads, L inputs of all heads,
+M numbers remembered.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -25,32 +26,34 @@ class Trajectories:
     penalty: Tensor | None  # (L,) or (T, N, L), added to the heads' inputs: what may not be chosen
     following_obs: Tensor | None  # (K, D) observations whose value continues a trajectory that did not end
     following_at: Tensor | None  # (K, 2) their period and agent
+    memory: Tensor | None = None  # (sequences, N, M) remembered at the start of each of the equal sequences that the periods are cut into
+    following_memory: Tensor | None = None  # (K, M) remembered when the following observations were seen
 
     def rows(self, low: int, high: int) -> Trajectories:
         """The agents low .. high - 1."""
-        part = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in ("obs", "chosen", "logp", "rewards", "cut"):
-            part[name] = part[name][:, low:high]
-        if self.penalty is not None and self.penalty.ndim == 3:
-            part["penalty"] = self.penalty[:, low:high]
-        if self.following_at is not None and self.following_obs is not None:
+        part = self._of(slice(low, high))
+        if self.following_at is not None:
             inside = (self.following_at[:, 1] >= low) & (self.following_at[:, 1] < high)
-            part["following_obs"] = self.following_obs[inside]
-            part["following_at"] = self.following_at[inside] - self.following_at.new_tensor([0, low])
-        return Trajectories(**part)
+            part |= self._followed(inside, self.following_at[inside] - self.following_at.new_tensor([0, low]))
+        return replace(self, **part)
 
     def of_agent(self, number: int, count: int) -> Trajectories:
         """One agent of each replica, of types with `count` agents: N shrinks to the number of replicas."""
-        part = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in ("obs", "chosen", "logp", "rewards", "cut"):
-            part[name] = part[name][:, number::count]
-        if self.penalty is not None and self.penalty.ndim == 3:
-            part["penalty"] = self.penalty[:, number::count]
-        if self.following_at is not None and self.following_obs is not None:
+        part = self._of(slice(number, None, count))
+        if self.following_at is not None:
             its = self.following_at[:, 1] % count == number
-            part["following_obs"] = self.following_obs[its]
-            part["following_at"] = torch.stack([self.following_at[its, 0], self.following_at[its, 1] // count], 1)
-        return Trajectories(**part)
+            part |= self._followed(its, torch.stack([self.following_at[its, 0], self.following_at[its, 1] // count], 1))
+        return replace(self, **part)
+
+    def _of(self, agents: slice) -> dict[str, Tensor]:
+        """What these agents saw, did, got and remembered in the periods of the rollout."""
+        kept = {name: getattr(self, name) for name in ("obs", "chosen", "logp", "rewards", "cut", "penalty", "memory")}
+        return {name: x[:, agents] for name, x in kept.items() if x is not None and x.ndim > 1}
+
+    def _followed(self, which: Tensor, at: Tensor) -> dict[str, Tensor]:
+        """What comes after the periods of these (K,), now of the periods and agents `at`."""
+        kept = {name: getattr(self, name) for name in ("following_obs", "following_memory")}
+        return {name: x[which] for name, x in kept.items() if x is not None} | {"following_at": at}
 
 
 @dataclass

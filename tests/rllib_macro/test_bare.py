@@ -55,7 +55,7 @@ def test_the_bare_loop_runs_without_rllib():
 
 
 @pytest.mark.parametrize("change", ["policies.firm.returns=single_gamma_2022", "periods=2", "compat.masks=additive_2022",
-                                    "resources.num_env_runners=1"])
+                                    "resources.num_env_runners=1", "policies.firm.network.recurrent={}"])
 def test_what_the_bare_loop_does_not_know_is_refused(change):
     with pytest.raises(ValueError, match=change.partition("=")[0].partition(".masks")[0]):
         BareLoop(tiny(change))

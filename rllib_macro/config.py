@@ -245,6 +245,9 @@ class Policy(Part):
     advantages: Literal["once", "every_update_2022"] = Field(
         default="once", description="Advantages computed once per iteration, or anew with the current values at every update as in 2022."
     )
+    learn_from: Literal["all", "choices"] = Field(
+        default="all", description="Rows to learn from: all, or only those in which a head leaves more than one option (with lambda 1)."
+    )
     agents_per_update: Count | None = Field(
         default=None, description="Agents drawn at random from each replica and period for the update; null: all."
     )
@@ -348,7 +351,12 @@ class RunConfig(Part):
 
     @model_validator(mode="after")
     def _whole_shards(self) -> "RunConfig":
-        learners = self.resources.num_learners
+        learners, picky = self.resources.num_learners, [kind for kind, policy in self.policies.items() if policy.learn_from == "choices"]
+        if learners > 1 and picky:
+            raise PydanticCustomError(
+                "sentence", "policies.{kind}.learn_from choices works with one learner; set resources.num_learners to 0 or 1",
+                {"kind": picky[0]},
+            )
         if learners and self.replicas % learners:
             raise PydanticCustomError(
                 "sentence", "replicas must be a multiple of resources.num_learners ({n}), got {b}", {"n": learners, "b": self.replicas}
@@ -689,6 +697,9 @@ def _check_policy(kind: str, policy: Policy, params: Mapping[str, Any], economy:
             _require("public feature", name, f"{where}.network.equivariant.sees", public)
         for name in policy.network.equivariant.moves:
             _require("choice", name, f"{where}.network.equivariant.moves", choices)
+    if policy.learn_from == "choices" and (policy.network.recurrent or policy.lam < 1):
+        raise ConfigError(f"{where}.learn_from choices needs lambda 1 and no recurrent network, for it learns the values of some periods "
+                          "only")
     if policy.network.map:
         _require("feature", policy.network.map.sees, f"{where}.network.map.sees", [feature.name for feature in agent.sees])
     size = agent.number(SimpleNamespace(**vars(economy.defaults()) | params))

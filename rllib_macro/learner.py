@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from envs.core.choices import Head
 from kernels.core import rng
 from rllib_macro.config import Policy, from_dict
 from rllib_macro.env_runner import set_up_torch
+from rllib_macro.heads import ILLEGAL
 from rllib_macro.losses import clipped_surrogate, clipped_value_loss, gae, single_gamma_2022, standardise, value_loss
 from rllib_macro.networks import MacroModule
 from rllib_macro.rollout import Rollout, RolloutData, Trajectories
@@ -84,6 +85,8 @@ class MacroLearner(TorchLearner):
         columns = _joined([prepare(r.types[type_], r.count[type_], policy, module, generator, self._device) for r in rollouts])
         terms: list[dict[str, Tensor]] = []
         n, seen = len(columns["logp"]), 0
+        if n == 0:  # nobody had a choice
+            return {NUM_MODULE_STEPS_TRAINED: 0.0, "rows": 0.0}
         for epoch in range(policy.epochs):
             for rows in minibatches(n, policy.minibatches, generator, self._device):
                 batch = columns if rows is None else {name: column.index_select(0, rows) for name, column in columns.items()}
@@ -169,7 +172,15 @@ def prepare(x: Trajectories, count: int, policy: Policy, module: MacroModule, ge
         flat = {name: column.index_select(0, rows) for name, column in flat.items()}
     if x.penalty is not None and x.penalty.ndim == 1:
         flat["penalty"] = x.penalty.to(device).expand(*flat["logp"].shape, -1)
+    if policy.learn_from == "choices" and "penalty" in flat:
+        rows = leaves_a_choice(flat["penalty"], module.heads.widths).nonzero()[:, 0]
+        flat = {name: column.index_select(0, rows) for name, column in flat.items()}
     return flat
+
+
+def leaves_a_choice(penalty: Tensor, widths: Sequence[int]) -> Tensor:
+    """Whether more than one option of some head may be chosen: (R,) for what is added to the inputs (R, L) of heads with these widths."""
+    return torch.stack([(part > ILLEGAL).sum(-1) > 1 for part in penalty.split(list(widths), -1)]).any(0)
 
 
 def in_rows(column: Tensor, parts: int | None) -> Tensor:

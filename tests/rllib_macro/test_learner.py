@@ -7,6 +7,7 @@ import torch
 import envs
 from kernels.core import launch
 from rllib_macro import schedule
+from rllib_macro.config import ConfigError, check_against, from_text
 from rllib_macro.env_runner import Player, make_batch
 from rllib_macro.evaluate import modules, scripted
 from rllib_macro.learner import drawn_agents, head_weights, loss, minibatches, prepare
@@ -104,6 +105,31 @@ def test_advantages_use_the_types_own_gamma_and_lambda(played):
     torch.testing.assert_close(columns["advantages"].view(3, 2)[0], want, rtol=1e-5, atol=1e-6)
     myopic = prepare(x, 1, policy.model_copy(update={"gamma": 0.0}), built["government"], torch.Generator(), CPU)
     torch.testing.assert_close(myopic["targets"].view(3, 2), r, rtol=1e-5, atol=1e-6)
+
+
+def test_a_type_may_learn_from_the_periods_in_which_it_has_a_choice():
+    config = check_against(from_text("""
+        economy: gather_trade_build
+        replicas: 2
+        params: {horizon: 12, tax_period: 4, planner_sees_map: false}
+        policies: {mobile: {rule: idle}, planner: {lambda: 1.0, gamma: 1.0, learn_from: choices}}
+        """), envs.load("gather_trade_build"))
+    built, policy = modules(config), config.policies["planner"]
+    x = Player(make_batch(config), built, config).play(12, 0)[0].types["planner"]
+    columns = prepare(x, 1, policy, built["planner"], torch.Generator(), CPU)
+    first_days = [0, 4, 8]  # of three tax years; on all others the planner can only keep what is
+    torch.testing.assert_close(columns["obs"], x.obs[first_days].flatten(0, 1))
+    torch.testing.assert_close(columns["targets"], x.rewards.flip(0).cumsum(0).flip(0)[first_days].flatten())
+
+
+@pytest.mark.parametrize("mistake, sentence", [
+    ("policies.government={learn_from: choices}", "learn_from choices needs lambda 1 and no recurrent network"),
+    ("policies.government={learn_from: choices, lambda: 1.0, network: {recurrent: {}}}", "needs lambda 1 and no recurrent network"),
+    ("resources.num_learners=2", "works with one learner"),
+])
+def test_learning_from_choices_alone_has_conditions(mistake, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        tiny("policies.government.learn_from=choices", "policies.government.lambda=1.0", mistake)
 
 
 def test_an_episode_that_outlasts_the_rollout_goes_on_with_the_value_of_what_is_seen_next():

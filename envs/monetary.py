@@ -5,7 +5,7 @@ clipped to +-5. Policies see every field of State that the script of their type 
 learns.
 """
 from envs.core.choices import grid
-from envs.core.economy import Agent, Economy, Study
+from envs.core.economy import Agent, Economy, Search, Study
 from envs.core.features import own, public
 from envs.core.rules import on_grid
 from kernels import monetary
@@ -276,6 +276,7 @@ BENEFITS = grid("benefit_step", (-0.05, 0.0, 0.05), lawful_expansion)
 
 # What experiments know beforehand: signs are those of the responses to a rise of the shock, in quarters after it came.
 LATER, SOON = (4, 12), (1, 4)
+TAYLOR_1993 = {"inflation": 0.5, "gap": 0.5, "smoothing": 0.0, "neutral": monetary.Params.neutral_rate}
 STUDY = Study(
     scales=dict.fromkeys(("output", "consumption", "investment", "purchases", "hours", "employment", "real_wage", "real_credit"), "percent")
     | dict.fromkeys(("unemployment", "vacancies", "inflation", "inflation_4q", "policy_rate", "loan_spread", "output_gap", "capacity_use",
@@ -292,8 +293,10 @@ STUDY = Study(
         "cost_push": {"inflation_4q": (1, *LATER), "output": (-1, *LATER)},
     },
     searches={"central_bank": {
-        "best_constant": ("fixed_rate", {"rate": (0.0, 0.08)}),
-        "tuned_taylor": ("taylor", {"inflation": (0.0, 3.0), "gap": (0.0, 2.0), "smoothing": (0.0, 0.95), "neutral": (0.0, 0.04)}),
+        "best_constant": Search("fixed_rate", {"rate": (0.0, 0.08)}),
+        "tuned_taylor": Search(
+            "taylor", {"inflation": (0.0, 3.0), "gap": (0.0, 2.0), "smoothing": (0.0, 0.95), "neutral": (0.0, 0.04)},
+            starts=(TAYLOR_1993, TAYLOR_1993 | {"gap": 1.0}, TAYLOR_1993 | {"smoothing": 0.8})),
     }},
     bars={"central_bank": ("best_constant", "taylor93_steps")},
     readouts={"central_bank": ("policy_rate", ("inflation_4q", "output_gap"))},

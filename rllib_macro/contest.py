@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from rllib_macro.terminal import spelled_out
 
 LEARNED, UNTRAINED, RANDOM = "learned", "untrained", "random"
 SEARCH = 4_000_000  # offset of the seeds on which rules are searched for
-SEARCHED, SEARCH_SEEDS = 256, 4  # most episodes and seeds on which a trial is played: the worst episodes weigh much
+SEARCHED, SEARCH_SEEDS = 512, 4  # most episodes and seeds on which a trial is played: the worst episodes weigh much
+SCREENED = 4  # one in so many of these episodes screens the first trials
 SCALAR = 20  # most trials of a rule with one argument
 Shares = dict[str, dict[str, float]]  # choice: value: share of the times it was chosen
 Watch = Callable[[str], None]
@@ -128,10 +129,10 @@ def learned(base: RunConfig, policies: Mapping[str, Any], type_: str, run: Run, 
 def found(base: RunConfig, policies: Mapping[str, Any], type_: str, name: str, sampling: Sampling, trials: int,
           watch: Watch | None = None) -> Contender:
     """The type by the rule of one of its economy's searches, with the arguments found on other seeds than those of the evaluation."""
-    rule, bounds = envs.load(base.economy).study.searches[type_][name]
+    of = envs.load(base.economy).study.searches[type_][name]
     seeds = tuple(SEARCH + seed for seed in sampling.seeds[:SEARCH_SEEDS])
     other = Sampling(seeds, max(1, min(sampling.episodes, SEARCHED) // len(seeds)))
-    result = search(base, policies, type_, rule, bounds, other, trials, watch)
+    result = search(base, policies, type_, of.rule, of.bounds, other, trials, watch, of.starts)
     return Contender(name, evaluate.scripted(base, {type_: result["rule"]}), policies, {"found": result})
 
 
@@ -207,35 +208,40 @@ class _Counter:
 
 
 def search(base: RunConfig, policies: Mapping[str, Any], type_: str, rule: str, bounds: Mapping[str, tuple[float, float]],
-           sampling: Sampling, trials: int = 60, watch: Watch | None = None) -> dict[str, Any]:
+           sampling: Sampling, trials: int = 60, watch: Watch | None = None, starts: Sequence[Mapping[str, float]] = ()) -> dict[str, Any]:
     """Arguments of a rule, within bounds, with which the type loses least: {"rule", "arguments", "loss", "trials", "seeds", "episodes"}.
 
-    One argument by Brent's method within its bounds; several by random search (a Latin hypercube), then, with the other half of the trials,
-    by Nelder and Mead's simplex around the best. All trials are played on the same draws.
+    One argument by Brent's method within its bounds. Several: half of the trials, a Latin hypercube beside the starts, are screened on a
+    quarter of the episodes; the best of them and all starts are played on all episodes, and Nelder and Mead's simplex goes on around the
+    best: what is found loses no more there than any start. All trials are played on the same draws.
     """
-    losses: dict[str, tuple[float, dict[str, float]]] = {}
+    losses: dict[tuple[str, Sampling], tuple[float, dict[str, float]]] = {}
 
-    def loss(values: np.ndarray) -> float:
+    def loss(values: np.ndarray, on: Sampling = sampling) -> float:
         given = {name: float(f"{value:.4g}") for name, value in zip(bounds, np.atleast_1d(values))}
         text = f"{rule}({', '.join(f'{name}={value:g}' for name, value in given.items())})"
-        if text not in losses:
+        if (text, on) not in losses:
             if watch:
                 watch(f"searching {rule}, trial {len(losses) + 1}")
-            losses[text] = float(play(scripted(base, policies, type_, text), type_, sampling).loss(type_).mean()), given
-        return losses[text][0]
+            losses[text, on] = float(play(scripted(base, policies, type_, text), type_, on).loss(type_).mean()), given
+        return losses[text, on][0]
 
     low, high = np.array(list(bounds.values())).T
     if len(bounds) == 1:
         optimize.minimize_scalar(loss, bounds=(low[0], high[0]), method="bounded",
                                  options={"maxiter": min(trials, SCALAR), "xatol": 2e-3 * (high[0] - low[0])})
     else:
-        points = qmc.scale(qmc.LatinHypercube(len(bounds), seed=sampling.seeds[0]).random(max(1, trials // 2)), low, high)
-        best = min(points, key=loss)
+        known = [np.array([start[name] for name in bounds]) for start in starts]
+        drawn = qmc.LatinHypercube(len(bounds), seed=sampling.seeds[0]).random(max(1, trials // 2 - len(known)))
+        few = replace(sampling, replicas=-(-sampling.replicas // SCREENED))
+        screened = min([*known, *qmc.scale(drawn, low, high)], key=lambda point: loss(point, few))
+        best = min([*known, screened], key=loss)
         inwards = np.where(best > (low + high) / 2, -0.15, 0.15) * (high - low)
         optimize.minimize(loss, best, method="Nelder-Mead", bounds=list(zip(low, high)), options={
-            "initial_simplex": np.vstack([best, best + np.diag(inwards)]), "maxfev": max(1, trials - trials // 2), "xatol": 0, "fatol": 0})
-    text = min(losses, key=lambda text: losses[text][0])
-    return {"rule": text, "arguments": losses[text][1], "loss": losses[text][0], "trials": len(losses), "seeds": list(sampling.seeds),
+            "initial_simplex": np.vstack([best, best + np.diag(inwards)]), "maxfev": max(1, trials - len(losses)), "xatol": 0, "fatol": 0})
+    text, _ = min((key for key in losses if key[1] == sampling), key=lambda key: losses[key][0])
+    found_loss, arguments = losses[text, sampling]
+    return {"rule": text, "arguments": arguments, "loss": found_loss, "trials": len(losses), "seeds": list(sampling.seeds),
             "episodes": sampling.episodes}
 
 

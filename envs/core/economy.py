@@ -48,18 +48,27 @@ class Agent:
 
 
 @dataclass(frozen=True)
+class Search:
+    """A rule whose arguments are searched for, each between two bounds; `starts` are arguments of known rules of its kind."""
+
+    rule: str
+    bounds: Mapping[str, tuple[float, float]]
+    starts: tuple[Mapping[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Study:
     """What experiments ask of an economy, beside what its agents need.
 
     scales: measure -> "percent" where its response is 100 times a difference of logs, "points" where it is 100 times a difference, left out
-    where it is a plain difference. signs: shock -> measure -> sign of the response to a rise. searches: type -> name -> the rule whose
-    arguments are searched for, each between two bounds. bars: type -> rules that a learned policy should beat. readouts: type -> measure
-    that it controls, and measures to which a linear rule would respond.
+    where it is a plain difference. signs: shock -> measure -> sign of the response to a rise. searches: type -> name -> the Search for a
+    rule. bars: type -> rules that a learned policy should beat. readouts: type -> measure that it controls, and measures to which a linear
+    rule would respond.
     """
 
     scales: Mapping[str, str] = field(default_factory=dict)
     signs: Mapping[str, Mapping[str, Sign]] = field(default_factory=dict)
-    searches: Mapping[str, Mapping[str, tuple[str, Mapping[str, tuple[float, float]]]]] = field(default_factory=dict)
+    searches: Mapping[str, Mapping[str, Search]] = field(default_factory=dict)
     bars: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     readouts: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
 

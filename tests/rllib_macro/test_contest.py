@@ -6,6 +6,7 @@ import pytest
 from pytest import approx
 from typer.testing import CliRunner
 
+import envs
 from rllib_macro import __main__ as program
 from rllib_macro import contest, evaluate
 from rllib_macro.contest import Play, Sampling
@@ -150,6 +151,32 @@ def test_a_search_finds_the_least_loss_within_its_bounds(bowl, rule, bounds, tri
     assert list(found["arguments"].values()) == approx(best, abs=0.02)
     assert found["trials"] <= trials + 1
     assert found["rule"].startswith(f"{rule}({next(iter(bounds))}=")
+
+
+def test_a_search_starts_at_the_known_rules_and_loses_no_more_than_any(bowl):
+    bounds, known = {"inflation": (0, 1), "gap": (0, 1)}, ({"gap": 0.2, "inflation": 0.9}, {"gap": 0.7, "inflation": 0.3})
+    found = contest.search(quiet(), {}, "central_bank", "taylor", bounds, FEW, trials=6, starts=known)
+    assert (found["rule"], found["loss"]) == ("taylor(inflation=0.3, gap=0.7)", approx(0))
+
+
+def test_a_start_that_looks_bad_on_few_episodes_is_still_tried_on_all(monkeypatch):
+    """Screened on one replica of four, low arguments look best; on all four, the best are those of the start."""
+    def play(of, type_, sampling):
+        given = float(of.name.partition("inflation=")[2].partition(",")[0])
+        return Play({"reward/central_bank": -np.full((2, 3), given if sampling.replicas == 1 else (given - 0.9) ** 2)}, {})
+    monkeypatch.setattr(contest, "play", play)
+    found = contest.search(quiet(), {}, "central_bank", "taylor", {"inflation": (0, 1), "gap": (0, 1)}, FEW, trials=12,
+                           starts=({"inflation": 0.9, "gap": 0.5},))
+    assert (found["arguments"]["inflation"], found["loss"]) == (0.9, approx(0))
+
+
+def test_the_known_rules_of_a_search_are_the_rules_of_their_names():
+    starts = envs.load("monetary").study.searches["central_bank"]["tuned_taylor"].starts
+    rules = [f"taylor({', '.join(f'{name}={value}' for name, value in start.items())})" for start in starts]
+    plays = contest.contest([contest.scripted(quiet(), {}, "central_bank", rule) for rule in (*rules, "taylor93", "taylor99", "inertial")],
+                            "central_bank", FEW)
+    for rule, name in zip(rules, ("taylor93", "taylor99", "inertial"), strict=True):
+        assert plays[rule].paths["output"] == approx(plays[name].paths["output"])
 
 
 def test_what_is_found_is_played_on_other_seeds():

@@ -106,8 +106,10 @@ def test_what_an_economy_says_of_its_study_exists(name):
     assert set(study.signs) <= shocks
     assert {measure for signs in study.signs.values() for measure in signs} <= set(economy.measures)
     for type_, searches in study.searches.items():
-        for rule, bounds in searches.values():
-            assert rules.parse(f"{rule}({', '.join(f'{name}={low}' for name, (low, _) in bounds.items())})", economy, type_)
+        for of in searches.values():
+            assert rules.parse(f"{of.rule}({', '.join(f'{name}={low}' for name, (low, _) in of.bounds.items())})", economy, type_)
+            for start in of.starts:
+                assert all(low <= start[name] <= high for name, (low, high) in of.bounds.items())
     for type_, against in study.bars.items():
         assert all(rule in study.searches.get(type_, {}) or rules.parse(rule, economy, type_) for rule in against)
     for type_, (instrument, inputs) in study.readouts.items():

@@ -19,8 +19,10 @@ from rllib_macro.env_runner import Player, fixed_params, fresh_player
 from rllib_macro.run import RunError
 
 FREE, FEDERAL, SAEZ, LEARNED = "free market", "US federal", "Saez formula", "learned planner"
+ANY = {"rate_max": gtb.Params.rate_max}  # only planners may have learned within narrower limits
 SYSTEMS: dict[str, dict[str, Any]] = {  # Params of each tax system, in the order of the published figure
-    FREE: {"disable_taxes": True}, FEDERAL: {"tax_model": gtb.US_FEDERAL}, SAEZ: {"tax_model": gtb.SAEZ}, LEARNED: {"tax_model": gtb.MODEL}}
+    FREE: {"disable_taxes": True}, FEDERAL: {"tax_model": gtb.US_FEDERAL, **ANY}, SAEZ: {"tax_model": gtb.SAEZ, **ANY},
+    LEARNED: {"tax_model": gtb.MODEL}}
 IN_FULL = {"disable_taxes": False, "annealing": (), "energy_warmup": 0.0}  # fresh replicas have met no curriculum: none holds them back
 SETTLING = 125  # tax years after which 8 % of the Saez formula's first guess of the elasticity are left
 WARM_UP_SEED = 1_000_000  # added to the seed of the episodes from which it learns

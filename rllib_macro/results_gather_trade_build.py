@@ -25,6 +25,7 @@ from kernels import gather_trade_build as gtb
 from rllib_macro import evaluate, experiments, plots
 from rllib_macro.env_runner import fixed_params
 from rllib_macro.episodes_gather_trade_build import (
+    ANY,
     FEDERAL,
     FREE,
     IN_FULL,
@@ -181,7 +182,7 @@ def systems(runs: Sequence[Run]) -> Made:
 
 def _require_one_world(runs: Sequence[Run]) -> None:
     """RunError unless all runs play the same world, whatever its taxes and curricula."""
-    of_taxes = {*IN_FULL, "tax_model", "warmup_method"}
+    of_taxes = {*IN_FULL, *ANY, "tax_model", "warmup_method"}
     worlds = [{name: value for name, value in vars(fixed_params(run.config)).items() if name not in of_taxes} for run in runs]
     for run, one in zip(runs, worlds):
         differs = [name for name in one if one[name] != worlds[0][name]]

@@ -71,6 +71,7 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
                                  model_config=model_config(run, type_, sample.heads[type_], sample.layout[type_]))
              for type_ in learners}
     r, periods = run.resources, run.periods or economy.periods(sample.p)
+    _require_same_sights(run, sample)
     for type_ in trained:
         _require_whole_sequences(type_, run.policies[type_].network.recurrent, periods)
     config = (
@@ -91,6 +92,19 @@ def algorithm_config(run: RunConfig) -> MacroPPOConfig:
     config.env_runners(merge_env_runner_states=False, broadcast_env_runner_states=False)
     config.run = to_dict(run)
     return config
+
+
+def _require_same_sights(run: RunConfig, sample: Batch) -> None:
+    """ConfigError where fresh replicas would see or choose other things than those that learn."""
+    if not run.evaluation.params:
+        return
+    fresh = run.model_copy(update={"params": {**run.params, **run.evaluation.params}})
+    other = Batch(sample.economy, fixed_params(fresh), 1, features=run.features, backend="numpy")
+    for type_ in sample.economy.agents:
+        if (sample.count[type_], sample.heads[type_], sample.layout[type_].width) != (
+                other.count[type_], other.heads[type_], other.layout[type_].width):
+            raise ConfigError(f"evaluation.params change how many {type_} agents there are, what they see or what they choose; leave such "
+                              "Params out")
 
 
 def _require_whole_sequences(type_: str, recurrent: Recurrent | None, periods: int) -> None:

@@ -179,7 +179,7 @@ def _require_plain(config: RunConfig) -> None:
     compared: list[tuple[str, Any, Any]] = [(name, config, usual) for name in ("periods", "device", "compat")]
     compared += [(f"resources.{name}", config.resources, usual.resources) for name in ("num_env_runners", "num_learners")]
     compared += [(f"policies.{type_}.{name}", policy, Policy()) for type_, policy in config.policies.items()
-                 for name in ("loss", "returns", "advantages", "value_clip_mode")]
+                 for name in ("loss", "returns", "advantages", "value_clip_mode", "learn_from")]
     compared += [(f"policies.{type_}.network.recurrent", policy.network, Network()) for type_, policy in config.policies.items()]
     for name, given, default in compared:
         field = name.rpartition(".")[2]

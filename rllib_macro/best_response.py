@@ -149,7 +149,7 @@ def deviating(config: RunConfig, type_: str, number: int | None, k: int, iterati
     settings = {"train_from": 0, "train_every": 1, "train_during": None, "train_cycle": None, "lr": now.coefficients[type_]["lr"],
                 "entropy": ((0, now.coefficients[type_]["entropy"]), (max(1, iterations // 2), 0.0))}
     policies[type_] = config.policies[type_].model_copy(update=settings)
-    params = {name: now.params.get(name, value) for name, value in config.params.items()}
+    params = {**config.params, **now.params, **config.evaluation.params}  # the deviator learns in the world in which it is measured
     deviation = None if number is None else Deviation(type=type_, agent=number, weights=str(weights))
     return config.model_copy(update={
         "policies": policies, "params": params, "windows": dict(now.windows), "deviation": deviation,

@@ -291,7 +291,7 @@ class Evaluation(Part):
     replicas: Count = Field(default=64, description="Copies of the economy per seed.")
     seeds: tuple[Seed, ...] = Field(default=(1000, 1001, 1002), min_length=1, description="Seeds played, apart from the run's own.")
     params: dict[str, ParamValue] = Field(
-        default={}, description="Params in which fresh replicas differ from those that learned, e.g. where a curriculum has ended."
+        default={}, description="Params that fresh replicas have whatever those that learn have, e.g. where a curriculum has ended."
     )
 
 
@@ -596,10 +596,10 @@ def check_against(config: RunConfig, economy: Any) -> RunConfig:
     Params may be named where the kernel's NAMED says what a name stands for: {"layout": text -> {param: value}}. Looks at these, at
     `economy.kernel.Params`, `economy.defaults`, `economy.agents` and `economy.rules` only.
     """
-    fresh = config.evaluation.model_copy(update={"params": _numbers(config.evaluation.params, economy)})
+    fresh = config.evaluation.model_copy(update={"params": _numbers(config.evaluation.params, economy, "evaluation.params")})
     config = config.model_copy(update={"params": _numbers(config.params, economy), "evaluation": fresh})
     _check_params(config.params, economy)
-    _check_params(fresh.params, economy)
+    _check_params(fresh.params, economy, "evaluation.params")
     _check_seen(config.params, economy)
     _check_horizon(config)
     for name in config.policies:
@@ -615,17 +615,17 @@ def check_against(config: RunConfig, economy: Any) -> RunConfig:
     return config.model_copy(update={"policies": policies})
 
 
-def _numbers(params: Mapping[str, Any], economy: Any) -> dict[str, Any]:
+def _numbers(params: Mapping[str, Any], economy: Any, where: str = "params") -> dict[str, Any]:
     """Params with what names stand for in their places; what is given as a number goes before it."""
     named, meant = getattr(economy.kernel, "NAMED", {}), dict[str, Any]()
     for name, text in params.items():
         if isinstance(text, str):
             if name not in named:
-                raise ConfigError(f"params.{name} must be {PARAM}, got {_show(text)}")
+                raise ConfigError(f"{where}.{name} must be {PARAM}, got {_show(text)}")
             try:
                 meant |= named[name](text)
             except (OSError, ValueError) as error:
-                raise ConfigError(f"params.{name}: {error}") from None
+                raise ConfigError(f"{where}.{name}: {error}") from None
     return meant | {name: given for name, given in params.items() if not isinstance(given, str)}
 
 
@@ -635,17 +635,17 @@ def _require(what: str, name: str, where: str, known: Iterable[str]) -> None:
         raise ConfigError(_unknown(what, name, where, known))
 
 
-def _check_params(params: Mapping[str, Any], economy: Any) -> None:
+def _check_params(params: Mapping[str, Any], economy: Any, where: str = "params") -> None:
     declared = {field.name: field for field in fields(economy.kernel.Params)}
     sizes = {agent.count for agent in economy.agents.values()}
     for name, given in params.items():
-        _require("key", name, "params", declared)
+        _require("key", name, where, declared)
         expected = _misfit(given, declared[name].default)
         low = 1 if name in sizes else declared[name].metadata.get("low")
         if expected is None and low is not None and _shape(given) == "<number>" and given < low:
             expected = f"at least {low:g}"
         if expected:
-            raise ConfigError(f"params.{name} must be {expected}, got {_show(given)}")
+            raise ConfigError(f"{where}.{name} must be {expected}, got {_show(given)}")
 
 
 def _misfit(given: Any, default: Any) -> str | None:

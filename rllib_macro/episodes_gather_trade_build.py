@@ -15,7 +15,7 @@ from kernels import gather_trade_build as gtb
 from kernels import gather_trade_build_views as views
 from kernels.core.arrays import to_host
 from rllib_macro.config import RunConfig
-from rllib_macro.env_runner import Player, fixed_params, fresh_player
+from rllib_macro.env_runner import Player, fixed_params, fresh_player, set_up_torch
 from rllib_macro.run import RunError
 
 FREE, FEDERAL, SAEZ, LEARNED = "free market", "US federal", "Saez formula", "learned planner"
@@ -71,6 +71,7 @@ def under(config: RunConfig, system: str) -> RunConfig:
 def play(config: RunConfig, policies: Mapping[str, Any], system: str, seeds: Sequence[int], replicas: int) -> Episodes:
     """One episode of fresh replicas for each seed under a system. Those of one seed start alike under all systems: they are pairs."""
     played = under(config, system)
+    set_up_torch(played)
     known = _saez_memory(played, policies, seeds[0] + WARM_UP_SEED, replicas) if system == SAEZ else None
     found = []
     for seed in seeds:

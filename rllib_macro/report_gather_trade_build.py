@@ -6,6 +6,7 @@ arrays.
 """
 from __future__ import annotations
 
+import shlex
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -160,7 +161,8 @@ def _world(run: Run) -> str:
     """Maps, a film, who traded and built what, and everything over time."""
     file = _newest(run)
     if file is None:
-        command = f"python -m rllib_macro log {run.path} --out {run.path}/episodes/episode_{(run.saved() or [0])[-1]:06d}.lz4"
+        kept = run.path / "episodes" / f"episode_{(run.saved() or [0])[-1]:06d}.lz4"
+        command = shlex.join(["python", "-m", "rllib_macro", "log", str(run.path), "--out", str(kept)])
         return f"<p>No dense log has been kept yet: <code>{escape(command)}</code> keeps one.</p>"
     log = _log(file)
     summary = logs.summary(log)

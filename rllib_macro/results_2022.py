@@ -59,7 +59,7 @@ def smoke(runs: Sequence[Run]) -> str:
     return "\n".join([
         f"Made by `{COMMAND}` for N = {seeds}, then `python -m rllib_macro.results_2022 smoke runs/rbc_2022_smoke_* --into "
         "docs/results/rbc_2022.md`.", "",
-        _table(head, lines), "",
+        markdown_table(head, lines), "",
         f"Means over replicas, periods and agents of one iteration; mean ± standard deviation and range over {len(runs)} seeds. "
         f"{inside} of the {count} published numbers lie within the 95 % prediction interval of the seeds, {ranged} within their range."
         f"{_duration(tables)}",
@@ -98,7 +98,7 @@ def compressed(runs: Sequence[Run]) -> str:
     head = ["phase", "iterations", *(text for short in COLUMNS for text in (f"{short}, published", "here"))]
     return "\n".join([
         f"Made by `python -m rllib_macro train tune_configs/{run.config.name}.yaml`, then `python -m rllib_macro.results_2022 compressed "
-        f"runs/{run.config.name} --into docs/results/rbc_2022.md`.", "", _table(head, lines), "",
+        f"runs/{run.config.name} --into docs/results/rbc_2022.md`.", "", markdown_table(head, lines), "",
         f"Means over the iterations of a phase, {run.config.replicas} replicas, seed {run.config.seed}; published ranges span the paper's "
         f"figure and an independent replication, read off plots.{_duration([table])}",
     ])
@@ -122,7 +122,7 @@ def equilibrium(runs: Sequence[Run]) -> str:
         f"Made by `python -m rllib_macro equilibrium runs/{run.config.name} --iterations {first['iterations']} "
         f"--seeds {len(first['gains'])} --episodes {first['episodes']}`, then `python -m rllib_macro.results_2022 equilibrium "
         f"runs/{run.config.name} --into {page}`.", "",
-        _table(["deviator", "reward in the training log", "of the profile on fresh seeds", "gain", "95 % interval",
+        markdown_table(["deviator", "reward in the training log", "of the profile on fresh seeds", "gain", "95 % interval",
                 "share of what training brought", "verdict"], lines), "",
         f"Iteration {first['checkpoint']}, {first['episodes']} paired episodes for each of {len(first['gains'])} training seeds. "
         "Learning may miss a better deviation: each gain is a lower bound on epsilon.",
@@ -144,7 +144,7 @@ def _at(run: Run, table: pandas.DataFrame, column: str, iteration: int) -> float
         raise RunError(f"{run.path} has no {column} in iteration {iteration}; train it with: {COMMAND}") from None
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [head, ["--:"] * len(head), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

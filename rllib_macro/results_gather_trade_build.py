@@ -38,7 +38,7 @@ from rllib_macro.episodes_gather_trade_build import (
     system_of,
     warm_up_episodes,
 )
-from rllib_macro.results_2022 import _table
+from rllib_macro.results_2022 import markdown_table
 from rllib_macro.run import Run, RunError
 from rllib_macro.sections import replace, require
 from rllib_macro.terminal import number, runs_in
@@ -83,13 +83,13 @@ def learning(runs: Sequence[Run]) -> Made:
     text = "\n".join([
         f"Made by `python -m rllib_macro.results_gather_trade_build learning {_named(runs)} --into {PAGE}`.", "",
         f"![What workers earn and do over the training, and who does what at its end]({ECONOMY}_learning.png)", "",
-        f"Measures of the training itself, first and last episode of every replica, {_trainings(runs)}. Coins, utility and labor are means "
-        "over all periods of an episode; utility counts labor at the weight that it had then.", "",
-        _table(["", "first episode", "last episode"], changes), "",
+        f"Measures of the training itself, its first and last iterations that make an episode's length, {_trainings(runs)}. Coins, "
+        "utility and labor are means over all periods of an episode; utility counts labor at the weight that it had then.", "",
+        markdown_table(["", "at first", "at last"], changes), "",
         f"At the end of fresh episodes, labor at its full weight: {_fresh(runs)}.", "",
-        _table(["", "untrained", "trained"], rows), "",
+        markdown_table(["", "untrained", "trained"], rows), "",
         "Who does what: workers in the order of what a house pays them, means of an episode.", "",
-        _table([*OF_AGENTS.values()], _by_skill(joined(trained))),
+        markdown_table([*OF_AGENTS.values()], _by_skill(joined(trained))),
     ])
     return text, _learning_figure(runs, frames, joined(trained))
 
@@ -165,16 +165,16 @@ def systems(runs: Sequence[Run]) -> Made:
         f"![Productivity and equality of every tax system, their product beside the published one, the rates]({ECONOMY}_systems.png)", "",
         f"At the end of an episode: {_fresh(runs)}; {_trainings(runs)}. Differences are from the free market with the same workers in the "
         f"same worlds. The Saez formula has seen {warm_up_episodes(fixed_params(runs[0].config))} episodes of these workers before.", "",
-        _table(["workers learned with", "tax system", *SOCIAL.values(), *(f"difference in {SOCIAL[name]}" for name in OUTCOMES)],
+        markdown_table(["workers learned with", "tax system", *SOCIAL.values(), *(f"difference in {SOCIAL[name]}" for name in OUTCOMES)],
                _compared(found)), "",
         "Beside the published figures. **They are of another setting**: the original's map, and a second phase "
         f"{number(PUBLISHED_PERIODS / max(map(_periods, runs)))} times as long as the longest training here. Ours "
         f"is {_map(runs[0])}. The last columns are equality x productivity as percent of that of the free market; workers who learned with "
         "their own system did so under that of their row.", "",
-        _table(["tax system", *(f"published {SOCIAL[name]}" for name in OUTCOMES), "published, % of free market",
+        markdown_table(["tax system", *(f"published {SOCIAL[name]}" for name in OUTCOMES), "published, % of free market",
                 *(f"learned with {name}, %" for name in _shares(found))], _beside(found)), "",
         "Mean marginal rates in percent, by the income at which a bracket begins.", "",
-        _table(["rates", *(f"{cutoff:g}" for cutoff in gtb.taxes.cutoffs(fixed_params(runs[0].config)))],
+        markdown_table(["rates", *(f"{cutoff:g}" for cutoff in gtb.taxes.cutoffs(fixed_params(runs[0].config)))],
                [[name, *(_spread(list(100 * of)) for of in np.transpose(values))] for name, values in rates.items()]),
     ])
     return text, _systems_figure(found, rates, runs[0])
@@ -300,7 +300,8 @@ def _cell(parts: Sequence[np.ndarray], name: str = "", sign: bool = False) -> st
     scale = 100 if name == "equality" else 1
     of = experiments.interval(scale * np.concatenate(parts))
     half = of["mean"] - of["low"]
-    shown = f"{'+' if sign and of['mean'] > 0 else ''}{number(of['mean'])}" + (f" ± {number(half)}" if half > 0 else "")
+    varies = half > 1e-9 * abs(of["mean"])  # and is more than rounding
+    shown = f"{'+' if sign and of['mean'] > 0 else ''}{number(of['mean'])}" + (f" ± {number(half)}" if varies else "")
     means = [scale * float(part.mean()) for part in parts]
     return shown if len(parts) == 1 else f"{shown} ({number(min(means))} to {number(max(means))})"
 

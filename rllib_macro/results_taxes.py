@@ -21,7 +21,7 @@ import typer
 
 import envs
 from rllib_macro import evaluate, experiments, plots
-from rllib_macro.results_2022 import _table
+from rllib_macro.results_2022 import markdown_table
 from rllib_macro.run import Run, RunError
 from rllib_macro.sections import replace
 from rllib_macro.terminal import number, runs_in
@@ -42,10 +42,10 @@ def fixed(runs: Sequence[Run]) -> str:
     grid = [[percent(income), *(_cell(table[RULE.format(income, corporate)]["government"]) for corporate in RATES)] for income in RATES]
     return "\n".join([
         f"Made by `python -m rllib_macro.results_taxes fixed {_folder(runs)} {INTO}`.", "",
-        _table(_head("both rates"), lines), "",
+        markdown_table(_head("both rates"), lines), "",
         f"Means per agent and period over {_drawn(learned)}. Welfare of every pair of rates, income tax downwards, corporate tax to the "
         "right:", "",
-        _table(["income tax", *map(percent, RATES)], grid),
+        markdown_table(["income tax", *map(percent, RATES)], grid),
     ])
 
 
@@ -60,7 +60,7 @@ def relearned(runs: Sequence[Run]) -> str:
     return "\n".join([
         f"Made by `python -m rllib_macro sweep rbc_fixed_taxes \"seeds={_seeds(runs)}\"`, then `python -m rllib_macro.results_taxes "
         f"relearned {_folder(runs)} {INTO}`.", "",
-        _table(_head("both rates"), [_row(_told(rule), means) for rule, means in table.items()]), "",
+        markdown_table(_head("both rates"), [_row(_told(rule), means) for rule, means in table.items()]), "",
         f"Means per agent and period over {_drawn(runs)}.{told}",
     ])
 
@@ -75,7 +75,7 @@ def open_closed(runs: Sequence[Run]) -> str:
         lines += [_row(f"{name}, seed {run.config.seed}", _played([run])) for run in own] + [_row(f"{name}, mean", _played(own))]
     return "\n".join([
         f"Made by `python -m rllib_macro sweep rbc_open_closed \"seeds={_seeds(runs)}\"`, then `python -m rllib_macro.results_taxes "
-        f"open_closed {_folder(runs)} {INTO}`.", "", _table(_head("economy"), lines), "",
+        f"open_closed {_folder(runs)} {INTO}`.", "", markdown_table(_head("economy"), lines), "",
         f"Means per agent and period over {_drawn(runs)}.",
     ])
 

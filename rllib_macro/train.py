@@ -37,11 +37,13 @@ class Stopped(KeyboardInterrupt):
 def train(config: RunConfig, root: str | Path = "runs", watch: Watch | None = None) -> Run:
     """Train a checked configuration in a new folder root/<name> and return the run, evaluated and logged.
 
-    Raises RunError if the folder exists or its dense logs would not fit on the disk, BackendError without the device it names,
-    NonFiniteLoss (state saved) if learning diverges.
+    Raises ConfigError if parts of the configuration do not fit together, RunError if the folder exists or its dense logs would not fit on
+    the disk, BackendError without the device it names, NonFiniteLoss (state saved) if learning diverges.
     """
+    from rllib_macro.algorithm import algorithm_config
     _require_device(config)
     rollout_log.require_room(size_of_logs(config), Path(root))
+    algorithm_config(config)  # what does not fit together is found before there is a folder
     run = Run.create(config, root)
     with algorithm(config) as algo:
         _loop(run, algo, Progress(run.path), watch)

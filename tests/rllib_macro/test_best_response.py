@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rllib_macro import best_response as br
 from rllib_macro.run import Progress, RunError
 from rllib_macro.self_check import EQUILIBRIUM, _probabilities, coverage, exact_gain, grid, plant
+from tests.rllib_macro.tiny import tiny
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,12 @@ def test_the_profile_is_evaluated_beside_the_deviation(off_by_five_percent):
     assert result.profile == pytest.approx(31.5 * (90 - 31.5 - 30) - 0.09, rel=2e-3)
     assert result.training_log is None
     assert not result.mismatch
+
+
+def test_a_deviator_learns_in_the_world_in_which_it_is_measured():
+    config = tiny("evaluation.params={theta_factor: 0.5}")
+    assert br.deviating(config, "firm", None, 0, 1, None).params["theta_factor"] == 0.5
+    assert br.deviating(tiny(), "firm", None, 0, 1, None).params["theta_factor"] == 0.0
 
 
 def test_no_label_is_overwritten(off_by_five_percent):

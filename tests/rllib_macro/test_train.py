@@ -152,8 +152,13 @@ def test_fresh_replicas_may_play_where_a_curriculum_has_ended():
     config = tiny("evaluation.params={theta_factor: 0.5}")
     assert fresh_player(config, modules(config), 2, seed=1, iteration=0).batch.p.theta_factor == 0.5
     assert fresh_player(tiny(), modules(tiny()), 2, seed=1, iteration=0).batch.p.theta_factor == 0.0  # where it stands in iteration 0
-    with pytest.raises(ConfigError, match="unknown key 'thetafactor' in params; did you mean 'theta_factor'"):
+    with pytest.raises(ConfigError, match="unknown key 'thetafactor' in evaluation.params; did you mean 'theta_factor'"):
         tiny("evaluation.params={thetafactor: 1}")
+
+
+def test_fresh_replicas_may_not_see_or_choose_other_things():
+    with pytest.raises(ConfigError, match="evaluation.params change how many consumer agents there are"):
+        train.algorithm(tiny("evaluation.params={n_consumers: 7}")).__enter__()
 
 
 def test_rllibs_own_evaluation_plays_whole_episodes():

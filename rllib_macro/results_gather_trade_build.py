@@ -8,7 +8,6 @@ figure is put beside the page. Everything is played in fresh replicas, as many a
 """
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +40,7 @@ from rllib_macro.episodes_gather_trade_build import (
 from rllib_macro.results_2022 import markdown_table
 from rllib_macro.run import Run, RunError
 from rllib_macro.sections import replace, require
-from rllib_macro.terminal import number, runs_in
+from rllib_macro.terminal import number, plainly, runs_in
 
 ECONOMY = "gather_trade_build"
 PAGE = f"docs/results/{ECONOMY}.md"
@@ -352,9 +351,7 @@ def main(
     into: Annotated[Path | None, typer.Option(metavar="FILE", help="Markdown page with the section; the figure goes beside it.")] = None,
 ) -> None:
     """Make one section of docs/results/gather_trade_build.md from run folders."""
-    heard = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # hints of libraries are for us
-    try:
+    with plainly():
         if section not in SECTIONS:
             raise RunError(f"there is no section {section!r}; choose one of {', '.join(SECTIONS)}")
         if into is not None:
@@ -363,11 +360,6 @@ def main(
         if into is not None:
             drawn.savefig(into.with_name(f"{ECONOMY}_{section}.png"), dpi=110)
             replace(into, section, text)
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    finally:
-        logging.disable(heard)
     typer.echo(text if into is None else str(into))
 
 

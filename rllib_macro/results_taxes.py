@@ -9,7 +9,6 @@ The first three replace the text between `<!-- fixed: begin -->` and `<!-- fixed
 """
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from rllib_macro import evaluate, experiments, plots
 from rllib_macro.results_2022 import markdown_table
 from rllib_macro.run import Run, RunError
 from rllib_macro.sections import replace
-from rllib_macro.terminal import number, runs_in
+from rllib_macro.terminal import number, plainly, runs_in
 
 RATES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 RULE = "fixed(income_tax={:g}, corporate_tax={:g})"
@@ -184,9 +183,7 @@ def main(
     into: Annotated[Path | None, typer.Option(metavar="FILE", help="Markdown file with the section, or where the figure goes.")] = None,
 ) -> None:
     """Make one table, or the figure, of docs/results/rbc_taxes.md from run folders."""
-    heard = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # hints of libraries are for us
-    try:
+    with plainly():
         runs = [Run.open(path) for folder in folders for path in runs_in(folder)]
         if section == "figure":
             into = into or Path("rbc_taxes.png")
@@ -197,11 +194,6 @@ def main(
         text = SECTIONS[section](runs)
         if into is not None:
             replace(into, section, text)
-    except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
-    finally:
-        logging.disable(heard)
     typer.echo(text if into is None else str(into))
 
 

@@ -71,6 +71,20 @@ class Verbs(TyperGroup):
             logging.disable(heard)
 
 
+@contextmanager
+def plainly() -> Iterator[None]:
+    """The same for a program that is no verb: libraries give no hints, a ValueError is one sentence and exit code 2."""
+    heard = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    finally:
+        logging.disable(heard)
+
+
 app = typer.Typer(
     cls=Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
     help="Find, check and study equilibria of macroeconomic models in which every agent learns.",

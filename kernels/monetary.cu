@@ -113,7 +113,7 @@ DEVICE void price_loans(const Params &p, const State &s) {
   FOR_LANES(i, F) {
     const double excess = at_least(leverage(s, i) - 0.25, 0);
     s.loan_rate[i] = s.base_rate[s.firm_bank[i]] + p.risk_premium * (excess * excess);
-    s.real_rate[i] += (real)0.2 * (s.loan_rate[i] - *s.expected_inflation - s.real_rate[i]);
+    s.real_rate[i] += p.rate_memory * (s.loan_rate[i] - *s.expected_inflation - s.real_rate[i]);
   }
   BARRIER();
 }
@@ -130,10 +130,14 @@ DEVICE void post_terms(const Params &p, const State &s, const Actions &a) {
   BARRIER();
 }
 
-// Firms move towards their leverage, or ask for what wages and investment take; a bank serves all alike, and its loan is new money.
+// Firms move towards their leverage, lower the dearer loans are, or ask for what wages and investment take; a bank serves all alike, and
+// its loan is new money.
 DEVICE void lend_to_firms(const Params &p, const State &s) {
-  const real target = p.leverage_target * exp(p.sentiment_response * *s.sentiment);
+  const real excess = at_least(p.leverage_target - (real)0.25, 0);
+  const real normal = p.neutral_rate + p.loan_margin + p.risk_premium * (excess * excess);
   FOR_LANES(i, F) {
+    const real dear = s.loan_rate[i] - *s.expected_inflation - normal;
+    const real target = p.leverage_target * exp(p.sentiment_response * *s.sentiment - p.leverage_response * dear);
     const i64 wages = micro(s.wage[i] * s.labor_wanted[i]), limit = share(assets(s, i), s.leverage_cap[s.firm_bank[i]]) - s.firm_loans[i];
     const i64 gap = share(assets(s, i), target) - s.firm_loans[i];
     const i64 planned = share(gap, p.leverage_speed) + share(s.firm_loans[i], p.amortisation);

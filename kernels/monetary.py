@@ -33,7 +33,7 @@ from kernels.monetary_books import (  # noqa: F401 - for audits
     page,
 )
 
-VERSION = 2
+VERSION = 3
 AXES = {"C": "n_consumers", "F": "n_firms", "B": "n_banks"}
 QUARTERS = 4  # in a year: rates are per annum, a period is a quarter
 HOURS = (0.8, 1.0, 1.1)  # of an employed consumer, by effort; multiples of full time
@@ -60,17 +60,19 @@ class Params:
     reprice_chance: float = param(0.33, "chance that a firm may change its price", symbol="1 - theta_p", unit="1/quarter", low=0,
                                   source="Calvo (1983); Nakamura and Steinsson (2008)")
     price_step: float = param(0.10, "largest change of a price in a quarter, in logs", low=0, source=TUNED)
-    stock_target: float = param(0.2, "desired inventories over expected sales", symbol="nu", low=0, source=CAIANI)
-    stock_speed: float = param(0.23, "share of the inventory gap made good in a quarter", symbol="kappa", unit="1/quarter", low=0,
+    stock_target: float = param(0.17, "desired inventories over expected sales", symbol="nu", low=0, source=TUNED)
+    stock_speed: float = param(0.12, "share of the inventory gap made good in a quarter", symbol="kappa", unit="1/quarter", low=0,
                                source=TUNED)
     stock_pricing: float = param(0.01, "markup's response to the inventory gap", symbol="psi", source=TUNED)
     sales_memory: float = param(0.4, "weight of the last quarter in expected sales", symbol="lambda_s", unit="1/quarter", low=0,
                                 source=TUNED)
     cost_memory: float = param(0.05, "weight of the last quarter in the marginal cost that prices follow", unit="1/quarter", low=0,
                                source=TUNED)
-    invest_speed: float = param(0.0365, "share of the capital gap invested in a quarter", symbol="phi_K", unit="1/quarter", low=0,
+    invest_speed: float = param(0.022, "share of the capital gap invested in a quarter", symbol="phi_K", unit="1/quarter", low=0,
                                 source=TUNED)
-    invest_inertia: float = param(0.87, "weight of last quarter's plan in the investment plan", unit="1/quarter", low=0, source=TUNED)
+    rate_memory: float = param(0.4, "weight of the last quarter in the real loan rate that investment follows", unit="1/quarter", low=0,
+                               source=TUNED)
+    invest_inertia: float = param(0.75, "weight of last quarter's plan in the investment plan", unit="1/quarter", low=0, source=TUNED)
     elasticity: float = param(5.0, "of a firm's share of demand with respect to its price", symbol="eta", low=1, source=TUNED)
     customer_memory: float = param(0.05, "speed at which customers follow market shares", unit="1/quarter", low=0, source=TUNED)
     staffing_cap: float = param(1.6, "largest labour per unit of capital, over its stationary value", low=1, source=TUNED)
@@ -80,16 +82,18 @@ class Params:
                                      source="mean utilisation of US manufacturing")
     leverage_target: float = param(0.40, "desired loans over assets", symbol="lambda*", low=0,
                                    source="Bernanke, Gertler and Gilchrist (1999)")
+    leverage_response: float = param(8.3, "fall of log desired leverage for each unit of the real loan rate above its stationary value",
+                                     symbol="epsilon", low=0, source=TUNED)
     leverage_speed: float = param(0.12, "share of the gap to desired leverage borrowed in a quarter", unit="1/quarter", low=0, source=TUNED)
-    sentiment_response: float = param(6.0, "elasticity of desired leverage with respect to sentiment: standards move with the cycle", low=0,
+    sentiment_response: float = param(7.8, "elasticity of desired leverage with respect to sentiment: standards move with the cycle", low=0,
                                       source=TUNED)
-    sentiment_memory: float = param(0.48, "weight of the last quarter in sentiment", unit="1/quarter", low=0, source=TUNED)
+    sentiment_memory: float = param(0.36, "weight of the last quarter in sentiment", unit="1/quarter", low=0, source=TUNED)
     amortisation: float = param(0.05, "of firm loans", unit="1/quarter", low=0, source=CAIANI)
     payout: float = param(0.7, "dividends over smoothed profit", low=0, source=ASSENZA)
     payout_excess: float = param(0.08, "dividends out of liquidity above the buffer", unit="1/quarter", low=0, source=TUNED)
     buffer: float = param(1.1, "liquidity that a firm keeps, over its wage bill", low=0, source=TUNED)
     profit_memory: float = param(0.15, "weight of the last quarter in smoothed profit", unit="1/quarter", low=0, source=TUNED)
-    loss_chance: float = param(0.005, "chance that a firm loses part of its capital", unit="1/quarter", low=0, source=TUNED)
+    loss_chance: float = param(0.004, "chance that a firm loses part of its capital", unit="1/quarter", low=0, source=TUNED)
     loss_low: float = param(0.3, "smallest share of capital lost", low=0, source=TUNED)
     loss_high: float = param(0.95, "largest share of capital lost", low=0, source=TUNED)
     recovery: float = param(0.5, "loan kept by an insolvent firm, over the value of its capital", symbol="zeta", low=0, source=POLEDNA)
@@ -101,11 +105,11 @@ class Params:
     separation: float = param(0.03, "chance that a job ends by itself", symbol="s_x", unit="1/quarter", low=0,
                               source="den Haan et al. (2000)")
     matching: float = param(1.27, "curvature of the matching function", symbol="iota", low=0, source="den Haan, Ramey and Watson (2000)")
-    layoff_speed: float = param(0.72, "share of excess staff laid off in a quarter", unit="1/quarter", low=0, source=TUNED)
-    hiring_speed: float = param(0.31, "share of the staffing gap closed in a quarter", unit="1/quarter", low=0, source=TUNED)
-    vacancy_response: float = param(2.2, "elasticity of posted vacancies with respect to sentiment: the expected value of a worker", low=0,
+    layoff_speed: float = param(0.95, "share of excess staff laid off in a quarter", unit="1/quarter", low=0, source=TUNED)
+    hiring_speed: float = param(0.19, "share of the staffing gap closed in a quarter", unit="1/quarter", low=0, source=TUNED)
+    vacancy_response: float = param(2.4, "elasticity of posted vacancies with respect to sentiment: the expected value of a worker", low=0,
                                     source=TUNED)
-    wage_slope: float = param(0.053, "wage growth for each unit of unemployment below natural", symbol="phi_w", unit="1/quarter",
+    wage_slope: float = param(0.059, "wage growth for each unit of unemployment below natural", symbol="phi_w", unit="1/quarter",
                               source=TUNED)
     wage_convergence: float = param(0.10, "share of the gap to the mean wage closed in a quarter", unit="1/quarter", low=0, source=TUNED)
     wages_never_fall: bool = param(False, "whether wage cuts are impossible (downward nominal rigidity)")
@@ -122,9 +126,9 @@ class Params:
     buffer_impatient: float = param(-2.4, "net liquid wealth that the impatient want, in permanent income of a quarter", unit="quarters",
                                     source=TUNED)
     patient_target: float = param(0.75, "wealth that the patient want at first over what they have", low=0, source=TUNED)
-    wealth_response: float = param(0.049, "spending out of a gap to desired wealth, patient", symbol="chi", unit="1/quarter", source=TUNED)
+    wealth_response: float = param(0.055, "spending out of a gap to desired wealth, patient", symbol="chi", unit="1/quarter", source=TUNED)
     wealth_response_impatient: float = param(0.15, "the same, impatient", unit="1/quarter", source=TUNED)
-    rate_response: float = param(0.55, "fall of log spending for each unit of the real deposit rate", source=TUNED)
+    rate_response: float = param(0.9, "fall of log spending for each unit of the real deposit rate", source=TUNED)
     credit_line: float = param(0.6, "largest consumer loan over permanent income of a year", unit="years", low=0, source=TUNED)
     consumer_amortisation: float = param(0.125, "of consumer loans", unit="1/quarter", low=0)
     service_limit: float = param(0.8, "debt service over income beyond which an unemployed consumer defaults", low=0)
@@ -425,7 +429,7 @@ class Stationary:
 
 def stationary(p: Params) -> Stationary:
     """K/Y = alpha / (mu (r + delta)), Y = N (K/Y)^(alpha / (1 - alpha)), w = (1 - alpha) Y / (mu N), with N = 1 - u*."""
-    loan_rate = p.neutral_rate + p.loan_margin + p.risk_premium * max(p.leverage_target - 0.25, 0) ** 2
+    loan_rate = normal_loan_rate(p)
     ratio = QUARTERS * p.capital_share / (p.markup * (loan_rate + p.depreciation))  # capital over output of a quarter
     labor = 1 - p.natural_unemployment
     output = labor * ratio ** (p.capital_share / (1 - p.capital_share))
@@ -433,6 +437,11 @@ def stationary(p: Params) -> Stationary:
     invested = (p.depreciation + p.growth) / QUARTERS * capital
     return Stationary(output, capital, labor, (1 - p.capital_share) * output / (p.markup * labor),
                       (1 - p.purchases_share) * output - invested)
+
+
+def normal_loan_rate(p: Params) -> float:
+    """The real loan rate of the stationary state: r* = neutral rate + margin + premium max(lambda* - 0.25, 0)^2."""
+    return p.neutral_rate + p.loan_margin + p.risk_premium * max(p.leverage_target - 0.25, 0) ** 2
 
 
 def initial_state(p: Params, replicas: int, xp: ModuleType = np, draws: Draws | None = None, real: Any = np.float64) -> State:
@@ -622,7 +631,7 @@ def switch_banks(p: Params, s: State, e: Shocks) -> None:
 def price_loans(p: Params, s: State) -> None:
     """A firm pays the rate of the bank that it is with now, and a premium on leverage. Writes loan_rate, real_rate."""
     s.loan_rate[...] = _loan_rate(p, s)
-    s.real_rate += 0.2 * (s.loan_rate - s.expected_inflation[:, None] - s.real_rate)
+    s.real_rate += p.rate_memory * (s.loan_rate - s.expected_inflation[:, None] - s.real_rate)
 
 
 def _loan_rate(p: Params, s: State) -> Array:
@@ -657,13 +666,14 @@ def post_terms(p: Params, s: State, a: Actions) -> None:
 
 @kernel("monetary.cu")
 def lend_to_firms(p: Params, s: State) -> None:
-    """Firms move towards leverage lambda* exp(kappa sentiment), or ask for wages + investment - D if that is more, at most lambda_b A - L;
-    a bank serves all alike within its capital. The loan and the deposit rise by the same integer: money is created. Writes firm_loans,
-    firm_deposits, firm_borrowed, investment, rationed."""
+    """Firms move towards leverage lambda* exp(kappa sentiment - epsilon (r - r*)), r the real loan rate, or ask for wages + investment - D
+    if that is more, at most lambda_b A - L; a bank serves all alike within its capital. The loan and the deposit rise by the same
+    integer: money is created. Writes firm_loans, firm_deposits, firm_borrowed, investment, rationed."""
     xp = namespace(s)
     assets = _assets(s)
     wages = micro(s.wage * s.labor_wanted)
-    target = p.leverage_target * xp.exp(p.sentiment_response * s.sentiment)[:, None]
+    dear = s.loan_rate - s.expected_inflation[:, None] - normal_loan_rate(p)
+    target = p.leverage_target * xp.exp(p.sentiment_response * s.sentiment[:, None] - p.leverage_response * dear)
     wanted = share(share(assets, target) - s.firm_loans, p.leverage_speed) + share(s.firm_loans, p.amortisation)
     wanted = xp.maximum(wanted, wages + s.investment - s.firm_deposits)
     cap = xp.take_along_axis(s.leverage_cap, s.firm_bank.astype(np.int64), 1)

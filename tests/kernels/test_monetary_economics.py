@@ -21,6 +21,7 @@ def test_the_stationary_state_solves_its_equations():
     p = monetary.Params(growth=0.0)
     at = monetary.stationary(p)
     r = p.neutral_rate + p.loan_margin + p.risk_premium * (p.leverage_target - 0.25) ** 2
+    assert monetary.normal_loan_rate(p) == approx(r)
     assert at.output == approx(at.capital**p.capital_share * at.labor ** (1 - p.capital_share))
     assert p.capital_share * at.output / at.capital == approx(p.markup * (r + p.depreciation) / 4)  # marginal product over markup
     assert at.wage * at.labor / at.output == approx((1 - p.capital_share) / p.markup)
@@ -66,6 +67,13 @@ def test_leverage_costs_its_square():
     monetary.post_rates(p, s, a)
     monetary.price_loans(p, s)
     assert s.loan_rate[0, 0] == approx(0.06 + 0.1 * 0.5**2)
+
+
+def test_investment_follows_a_smoothed_real_rate():
+    p, s, a, e, r = town(firm_loans=0, real_rate=0.01, expected_inflation=0.02, rate_memory=0.4)
+    s.base_rate[...] = 0.08
+    monetary.price_loans(p, s)
+    assert s.real_rate[0, 0] == approx(0.01 + 0.4 * 0.05)
 
 
 def test_a_firm_that_changes_its_bank_pays_the_new_banks_rate_at_once():
@@ -126,9 +134,16 @@ def test_a_bank_without_room_rations_all_alike():
 
 
 def test_optimism_raises_the_debt_that_firms_want():
-    p, s, a, e, r = borrower(labor_wanted=0.0, sentiment=0.1, sentiment_response=3.0, leverage_speed=0.5)
+    p, s, a, e, r = borrower(labor_wanted=0.0, sentiment=0.1, sentiment_response=3.0, leverage_response=0.0, leverage_speed=0.5)
     monetary.lend_to_firms(p, s)
     assert coins(s.firm_loans)[0, 0] == approx(0.5 * 40 * np.exp(0.3))
+
+
+def test_dear_loans_lower_the_debt_that_firms_want():
+    p, s, a, e, r = borrower(labor_wanted=0.0, sentiment=0.0, leverage_response=5.0, leverage_speed=0.5, expected_inflation=0.02)
+    s.loan_rate[...] = 0.02 + monetary.normal_loan_rate(p) + 0.03
+    monetary.lend_to_firms(p, s)
+    assert coins(s.firm_loans)[0, 0] == approx(0.5 * 40 * np.exp(-0.15))
 
 
 def test_a_consumer_borrows_what_deposits_do_not_cover_up_to_his_line():

@@ -128,7 +128,7 @@ class Params:
     patient_target: float = param(0.75, "wealth that the patient want at first over what they have", low=0, source=TUNED)
     wealth_response: float = param(0.055, "spending out of a gap to desired wealth, patient", symbol="chi", unit="1/quarter", source=TUNED)
     wealth_response_impatient: float = param(0.15, "the same, impatient", unit="1/quarter", source=TUNED)
-    rate_response: float = param(0.9, "fall of log spending for each unit of the real deposit rate", source=TUNED)
+    rate_response: float = param(1.2, "fall of log spending for each unit of the real deposit rate", source=TUNED)
     credit_line: float = param(0.6, "largest consumer loan over permanent income of a year", unit="years", low=0, source=TUNED)
     consumer_amortisation: float = param(0.125, "of consumer loans", unit="1/quarter", low=0)
     service_limit: float = param(0.8, "debt service over income beyond which an unemployed consumer defaults", low=0)

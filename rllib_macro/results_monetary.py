@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from rllib_macro import evaluate, experiments, scored_play
+from rllib_macro.config import RunConfig
 from rllib_macro.crises import CRISES as KNOWN
 from rllib_macro.crises import Crisis
 from rllib_macro.crises import together as crisis_of
@@ -23,6 +24,7 @@ from rllib_macro.terminal import PROGRAM
 ECONOMY = "monetary"
 CRISES = (("spread",), ("losses",), ("losses", "bail_in"), ("losses", "forbearance"), ("losses", "spread"), ("losses", "spread", "bail_in"),
           ("losses", "spread", "buffer_release"), ("capital_rule",))
+LEARNED_CRISES = (("spread",), ("losses",), ("losses", "spread"))
 CRISIS_SHOWN = ("output", "real_credit", "failures", "debt_ratio")
 QUARTERS, DROPPED = 344, 100
 VARIANTS = {  # label: Params
@@ -95,17 +97,26 @@ def crises(_: Sequence[Path] = ()) -> str:
              "| crisis | output lost in 24 quarters, %-quarters | real credit after 12 quarters, % | failures in 12 quarters, points | "
              "debt ratio after 24 quarters, points |", "| --: | --: | --: | --: | --: |"]
     for names in CRISES:
-        crisis = crisis_of(ECONOMY, names)
-        paired = [experiments.paths(at_rest.config, at_rest.policies, 1000, PAIRS, shocks, within=params) for shocks, params in (
-            ({}, {}), (_by_period(crisis), crisis.params))]
-        calm, hit = ({name: of[name][:, 2:] for name in CRISIS_SHOWN} for of in paired)
-        output, credit = (100 * np.log(hit[name] / calm[name]) for name in ("output", "real_credit"))
-        cells = (-output[:, :24].sum(1), credit[:, 12], 100 * (hit["failures"] - calm["failures"])[:, :12].sum(1),
+        calm, hit = _with_and_without(crisis_of(ECONOMY, names), at_rest.config, at_rest.policies)
+        credit = 100 * np.log(hit["real_credit"] / calm["real_credit"])
+        cells = (_output_lost(calm, hit), credit[:, 12], 100 * (hit["failures"] - calm["failures"])[:, :12].sum(1),
                  100 * (hit["debt_ratio"] - calm["debt_ratio"])[:, 24])
         shown = (experiments.interval(cell) for cell in cells)
         lines.append(f"| {' + '.join(names)} | " + " | ".join(f"{of['mean']:.1f} ± {of['mean'] - of['low']:.1f}" for of in shown) + " |")
     return "\n".join([*lines, "", f"Against the same {PAIRS} worlds with the same draws and no crisis, with half of the 95 % interval; the "
                       f"rules of a crisis hold from the start of an episode. {_told()}"])
+
+
+def _with_and_without(crisis: Crisis, config: RunConfig, policies: Mapping[str, Any]) -> tuple[experiments.Paths, experiments.Paths]:
+    """The same worlds without and with a crisis, from its first quarter on."""
+    calm, hit = (experiments.paths(config, policies, 1000, PAIRS, shocks, within=params) for shocks, params in (
+        ({}, {}), (_by_period(crisis), crisis.params)))
+    return {name: calm[name][:, 2:] for name in CRISIS_SHOWN}, {name: hit[name][:, 2:] for name in CRISIS_SHOWN}
+
+
+def _output_lost(calm: experiments.Paths, hit: experiments.Paths) -> np.ndarray:
+    """Percent times quarters over 24 quarters, of each pair."""
+    return -100 * np.log(hit["output"] / calm["output"])[:, :24].sum(1)
 
 
 def _by_period(crisis: Crisis) -> dict[int, dict[str, float]]:
@@ -128,19 +139,52 @@ def fiscal(_: Sequence[Path] = ()) -> str:
     lines = ["Made by `python -m rllib_macro.results_monetary fiscal --into docs/results/monetary.md`.", "",
              "| central bank | government | output for a unit of purchases, 8 quarters | 4q inflation, points, mean of 8 quarters | "
              "debt ratio after 24 quarters, points |", "| --: | --: | --: | --: | --: |"]
-    shock, size, _quarters = SHOCKS["purchases +1 % of output"]
     for bank, government in itertools.product(("inertial", "fixed_rate(rate=0)"), ("scripted", "balanced_budget")):
-        played = evaluate.scripted(subject(ECONOMY).config, {"central_bank": bank, "government": government})
-        without, bought = (experiments.paths(played, {}, 1000, PAIRS, shocks) for shocks in ({}, {1: {shock: size}}))
-        spent, made = (bought[name][:, 2:10].sum(1) - without[name][:, 2:10].sum(1) for name in ("purchases", "output"))
+        without, bought = _purchases(evaluate.scripted(subject(ECONOMY).config, {"central_bank": bank, "government": government}), {})
         prices, debt = (100 * (bought[name] - without[name]) for name in ("inflation_4q", "debt_ratio"))
-        ratio = made.mean() / spent.mean()
-        half = experiments.interval((made - ratio * spent) / spent.mean())
-        cells = (f"{ratio:.2f} ± {half['mean'] - half['low']:.2f}", *(f"{of['mean']:.2f} ± {of['mean'] - of['low']:.2f}" for of in (
+        cells = (_multiplier(without, bought), *(f"{of['mean']:.2f} ± {of['mean'] - of['low']:.2f}" for of in (
             experiments.interval(prices[:, 2:10].mean(1)), experiments.interval(debt[:, 26]))))
         lines.append(f"| {bank} | {government} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"Purchases rise by 1 % of output, of which 95 % are left a quarter later; {PAIRS} pairs, half of the 95 "
                       "% interval. `fixed_rate(rate=0)` keeps the rate at zero whatever happens, as at the lower bound."])
+
+
+def _purchases(config: RunConfig, policies: Mapping[str, Any]) -> list[experiments.Paths]:
+    """The same worlds without and with more purchases."""
+    shock, size, _quarters = SHOCKS["purchases +1 % of output"]
+    return [experiments.paths(config, policies, 1000, PAIRS, shocks) for shocks in ({}, {1: {shock: size}})]
+
+
+def _multiplier(without: experiments.Paths, bought: experiments.Paths) -> str:
+    """Output for a unit of purchases over eight quarters, a ratio of means, with half of its 95 % interval."""
+    spent, made = (bought[name][:, 2:10].sum(1) - without[name][:, 2:10].sum(1) for name in ("purchases", "output"))
+    ratio = made.mean() / spent.mean()
+    half = experiments.interval((made - ratio * spent) / spent.mean())
+    return f"{ratio:.2f} ± {half['mean'] - half['low']:.2f}"
+
+
+def learned(folders: Sequence[Path]) -> str:
+    """Runs beside the same economy with all types scripted: crises, purchases, and who owns what at the end of an episode."""
+    if not folders:
+        raise RunError("name the folders of runs whose policies play, such as runs/monetary_residual")
+    lines = [f"Made by `python -m rllib_macro.results_monetary learned {' '.join(map(str, folders))} --into docs/results/monetary.md`.", "",
+             "| who plays | " + " | ".join(f"output lost in 24 quarters, %-quarters: {' + '.join(names)}" for names in LEARNED_CRISES)
+             + " | output for a unit of purchases, 8 quarters | wealth Gini | bottom 50 % | income Gini |",
+             "| --: | " + "--: | " * (len(LEARNED_CRISES) + 4)]
+    for folder in folders:
+        run = Run.open(folder)
+        trained = evaluate.modules(run.config, run.weights(None))
+        types = [type_ for type_, policy in run.config.policies.items() if policy.rule is None]
+        for who, config, policies in (("scripts", evaluate.scripted(run.config, dict.fromkeys(types, "scripted")), {}),
+                                      (f"learned {', '.join(types)}", run.config, trained)):
+            lost = (experiments.interval(_output_lost(*_with_and_without(crisis_of(ECONOMY, names), config, policies)))
+                    for names in LEARNED_CRISES)
+            owned = scored_play.inequality_after(config, policies, seed=1000, replicas=PAIRS)
+            cells = (*(f"{of['mean']:.1f} ± {of['mean'] - of['low']:.1f}" for of in lost), _multiplier(*_purchases(config, policies)),
+                     *(f"{owned[name].mean():.3f}" for name in ("gini", "bottom_50_share", "income_gini")))
+            lines.append(f"| {run.config.name}: {who} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Against the same {PAIRS} worlds with the same draws, with half of the 95 % interval; who owns what is "
+                      "measured in the last quarter of an episode."])
 
 
 def variants(_: Sequence[Path] = ()) -> str:
@@ -243,12 +287,13 @@ def _only(files: Sequence[Path]) -> Path:
 
 
 SECTIONS: dict[str, Callable[[Sequence[Path]], str]] = {
-    "impulses": impulses, "crises": crises, "fiscal": fiscal, "variants": variants, "central_bank": central_bank, "together": together}
+    "impulses": impulses, "crises": crises, "fiscal": fiscal, "variants": variants, "central_bank": central_bank, "together": together,
+    "learned": learned}
 
 
 def main(
     section: Annotated[str, typer.Argument(help=f"Which section: {', '.join(SECTIONS)}.")],
-    inputs: Annotated[list[Path] | None, typer.Argument(help="The file or run folder that it is made from.")] = None,
+    inputs: Annotated[list[Path] | None, typer.Argument(help="The file or run folders that it is made from.")] = None,
     into: Annotated[Path | None, typer.Option(metavar="FILE", help="Markdown file in which the section is replaced.")] = None,
 ) -> None:
     """Make one section of docs/results/monetary.md."""

@@ -91,6 +91,14 @@ def series(of: Behaviour, seed: int, replicas: int, quarters: int, drop: int, wa
     return {name: np.stack(frame, 1) for name, frame in frames.items()} | {name: np.mean(of, axis=0) for name, of in wealth.items()}
 
 
+def inequality_after(config: RunConfig, policies: Mapping[str, Any], *, seed: int, replicas: int) -> dict[str, np.ndarray]:
+    """The distribution of wealth and income (R,) in the last quarter of fresh episodes."""
+    player = fresh_player(config, policies, replicas, seed)
+    for t in range(player.batch.economy.periods(player.batch.p) - 1):  # one more would begin another episode
+        player.play(1, t)
+    return _inequality(player.batch.s)
+
+
 def _inequality(s: Any) -> dict[str, np.ndarray]:
     """Of net worth and of gross income of the quarter, before tax."""
     income = s.wage_income + s.benefits + s.interest_received - s.interest_paid + s.dividends

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from rllib_macro import results_monetary
 from rllib_macro.run import RunError
 from rllib_macro.subject import Subject
-from tests.rllib_macro.quiet import SMALL, quiet
+from tests.rllib_macro.quiet import SMALL, planted, quiet
 
 
 def row(rule, loss, **more):
@@ -71,6 +71,17 @@ def test_variants_play_under_their_params(monkeypatch):
     assert float(rows["| as it is"][8]) > float(rows["| no credit"][8]) >= 0  # real credit over output
 
 
+def test_a_run_is_told_beside_its_scripts(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_monetary, "PAIRS", 2)
+    run = planted(tmp_path, "raising", 6, "horizon=30")
+    rows = [line.split(" | ") for line in results_monetary.learned([run.path]).splitlines() if line.startswith("| raising")]
+    assert [row[0] for row in rows] == ["| raising: scripts", "| raising: learned central_bank"]
+    assert all(len(row) == len(results_monetary.LEARNED_CRISES) + 5 for row in rows)
+    assert rows[0][1:] != rows[1][1:]  # a rate that only rises is not the script's
+    with pytest.raises(RunError, match="name the folders of runs"):
+        results_monetary.learned([])
+
+
 def test_mistakes_are_one_sentence():
     import typer
     app = typer.Typer()
@@ -78,4 +89,4 @@ def test_mistakes_are_one_sentence():
     result = CliRunner().invoke(app, ["no_such_section"])
     assert result.exit_code == 2
     assert result.output.startswith("error: there is no section 'no_such_section'; choose one of impulses, crises, fiscal, variants, "
-                                    "central_bank, together")
+                                    "central_bank, together, learned")

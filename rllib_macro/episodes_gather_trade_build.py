@@ -23,7 +23,8 @@ ANY = {"rate_max": gtb.Params.rate_max}  # only planners may have learned within
 SYSTEMS: dict[str, dict[str, Any]] = {  # Params of each tax system, in the order of the published figure
     FREE: {"disable_taxes": True}, FEDERAL: {"tax_model": gtb.US_FEDERAL, **ANY}, SAEZ: {"tax_model": gtb.SAEZ, **ANY},
     LEARNED: {"tax_model": gtb.MODEL}}
-IN_FULL = {"disable_taxes": False, "annealing": (), "energy_warmup": 0.0}  # fresh replicas have met no curriculum: none holds them back
+IN_FULL = {"disable_taxes": False, "annealing": (), "energy_warmup": 0.0,  # fresh replicas have met no curriculum: none holds them back
+           "saez_shared": False}  # and what each knows of incomes is its own
 SETTLING = 125  # tax years after which 8 % of the Saez formula's first guess of the elasticity are left
 WARM_UP_SEED = 1_000_000  # added to the seed of the episodes from which it learns
 AT_ONCE = 50  # periods that are played before their records are dropped

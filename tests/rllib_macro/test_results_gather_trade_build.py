@@ -129,6 +129,15 @@ def test_curricula_hold_nothing_back_in_fresh_replicas(runs):
     assert limited.agents["utility"].tolist() == free.agents["utility"].tolist()
 
 
+def test_what_the_saez_formula_knew_while_workers_learned_makes_no_other_world(runs):
+    def changed(**params):
+        config = runs["saez"].config
+        return SimpleNamespace(path="changed", config=config.model_copy(update={"params": config.params | params}))
+    results._require_one_world([runs["saez"], changed(saez_shared=True)])
+    with pytest.raises(RunError, match="changed plays another world than .*: starting_coin differ"):
+        results._require_one_world([runs["saez"], changed(starting_coin=(7.0,))])
+
+
 def test_the_saez_formula_has_seen_enough_before_it_is_measured(runs, monkeypatch):
     p = episodes.fixed_params(runs["saez"].config)
     assert episodes.warm_up_episodes(gtb.Params()) == 25  # 500 incomes of 4 agents take 125 of its tax years, 10 of which are an episode

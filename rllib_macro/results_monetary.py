@@ -96,8 +96,9 @@ def crises(_: Sequence[Path] = ()) -> str:
     lines = ["Made by `python -m rllib_macro.results_monetary crises --into docs/results/monetary.md`.", "",
              "| crisis | output lost in 24 quarters, %-quarters | real credit after 12 quarters, % | failures in 12 quarters, points | "
              "debt ratio after 24 quarters, points |", "| --: | --: | --: | --: | --: |"]
+    calm = _after(None, at_rest.config, at_rest.policies)
     for names in CRISES:
-        calm, hit = _with_and_without(crisis_of(ECONOMY, names), at_rest.config, at_rest.policies)
+        hit = _after(crisis_of(ECONOMY, names), at_rest.config, at_rest.policies)
         credit = 100 * np.log(hit["real_credit"] / calm["real_credit"])
         cells = (_output_lost(calm, hit), credit[:, 12], 100 * (hit["failures"] - calm["failures"])[:, :12].sum(1),
                  100 * (hit["debt_ratio"] - calm["debt_ratio"])[:, 24])
@@ -107,11 +108,11 @@ def crises(_: Sequence[Path] = ()) -> str:
                       f"rules of a crisis hold from the start of an episode. {_told()}"])
 
 
-def _with_and_without(crisis: Crisis, config: RunConfig, policies: Mapping[str, Any]) -> tuple[experiments.Paths, experiments.Paths]:
-    """The same worlds without and with a crisis, from its first quarter on."""
-    calm, hit = (experiments.paths(config, policies, 1000, PAIRS, shocks, within=params) for shocks, params in (
-        ({}, {}), (_by_period(crisis), crisis.params)))
-    return {name: calm[name][:, 2:] for name in CRISIS_SHOWN}, {name: hit[name][:, 2:] for name in CRISIS_SHOWN}
+def _after(crisis: Crisis | None, config: RunConfig, policies: Mapping[str, Any]) -> experiments.Paths:
+    """What a crisis is measured by, from its first quarter on; None: the same worlds without one."""
+    shocks, params = (_by_period(crisis), crisis.params) if crisis else ({}, {})
+    played = experiments.paths(config, policies, 1000, PAIRS, shocks, within=params)
+    return {name: played[name][:, 2:] for name in CRISIS_SHOWN}
 
 
 def _output_lost(calm: experiments.Paths, hit: experiments.Paths) -> np.ndarray:
@@ -177,8 +178,9 @@ def learned(folders: Sequence[Path]) -> str:
         types = [type_ for type_, policy in run.config.policies.items() if policy.rule is None]
         for who, config, policies in (("scripts", evaluate.scripted(run.config, dict.fromkeys(types, "scripted")), {}),
                                       (f"learned {', '.join(types)}", run.config, trained)):
-            lost = (experiments.interval(_output_lost(*_with_and_without(crisis_of(ECONOMY, names), config, policies)))
-                    for names in LEARNED_CRISES)
+            calm = _after(None, config, policies)
+            hit = (_after(crisis_of(ECONOMY, names), config, policies) for names in LEARNED_CRISES)
+            lost = [experiments.interval(_output_lost(calm, of)) for of in hit]
             owned = scored_play.inequality_after(config, policies, seed=1000, replicas=PAIRS)
             cells = (*(f"{of['mean']:.1f} ± {of['mean'] - of['low']:.1f}" for of in lost), _multiplier(*_purchases(config, policies)),
                      *(f"{owned[name].mean():.3f}" for name in ("gini", "bottom_50_share", "income_gini")))

@@ -188,7 +188,8 @@ def markup_pricing(p, s, a, draws):
     markup = p.markup * (1 + p.stock_pricing * stock_gap) * (1 + expected / QUARTERS) * xp.exp(s.cost_shock)[:, None]
     a.price_change[...] = xp.clip(xp.log(markup * s.wage * s.unit_labor / s.price), -p.price_step, p.price_step)
     slack = p.wage_slope * (p.natural_unemployment - s.unemployment)[:, None]
-    a.wage_change[...] = (expected + p.growth) / QUARTERS + slack + p.wage_convergence * xp.log(s.mean_wage[:, None] / s.wage)
+    indexed = expected + p.wage_indexation * (s.inflation_4q[:, None] - expected)
+    a.wage_change[...] = (indexed + p.growth) / QUARTERS + slack + p.wage_convergence * xp.log(s.mean_wage[:, None] / s.wage)
     staffing = xp.where(s.labor > 0, s.labor_wanted * s.hours / xp.maximum(s.labor, TINY), 2)  # of full time
     a.hiring[...] = p.hiring_speed * (staffing - 1)
     worn = p.depreciation / QUARTERS * s.capital
@@ -238,6 +239,14 @@ def taylor99(p, s, a, draws):
 def inertial(p, s, a, draws):
     """Central bank: Taylor (1993) smoothed, 0.8 of the last rate."""
     taylor(p, s, a, draws, smoothing=0.8)
+
+
+def easing(p, s, a, draws):
+    """Central bank: the inertial rule, and at the lower bound assets worth one percent of a year's output each quarter, sold after it."""
+    xp = namespace(s)
+    inertial(p, s, a, draws)
+    bound = s.policy_rate + a.rate_step <= p.lower_bound + 0.0025
+    a.asset_purchases[...] = xp.where(bound, 0.01, xp.where(s.bonds_purchased > 0, -0.01, 0))
 
 
 def difference(p, s, a, draws):
@@ -422,7 +431,7 @@ ECONOMY = Economy(
         "bank": {"scripted": constant_margins},
         "government": {"scripted": debt_rule, "balanced_budget": balanced_budget},
         "central_bank": {"scripted": inertial, "inertial": inertial, "taylor": taylor, "taylor93": taylor93, "taylor99": taylor99,
-                         "difference": difference, "average_inflation": average_inflation, "fixed_rate": fixed_rate,
+                         "easing": easing, "difference": difference, "average_inflation": average_inflation, "fixed_rate": fixed_rate,
                          "taylor93_steps": on_grid(taylor93, RATE_STEP),
                          "taylor99_steps": on_grid(taylor99, RATE_STEP), "scripted_steps": on_grid(inertial, RATE_STEP)},
     },

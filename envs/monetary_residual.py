@@ -38,7 +38,7 @@ CHOOSES = {
     "government": (corrects("tax_step", (-0.01, 0.0, 0.01), monetary.lawful_tax),
                    corrects("purchases_step", (-0.02, 0.0, 0.02), monetary.lawful_expansion),
                    corrects("benefit_step", (-0.05, 0.0, 0.05), monetary.lawful_expansion)),
-    "central_bank": (corrects("rate_step", (-0.005, -0.0025, 0.0, 0.0025, 0.005), monetary.within_bounds),
+    "central_bank": (corrects("rate_step", (-0.01, -0.005, -0.0025, 0.0, 0.0025, 0.005, 0.01), monetary.within_bounds),
                      corrects("asset_purchases", (-0.01, 0.0, 0.01), monetary.at_the_bound)),
 }
 ECONOMY = replace(MONETARY, name="monetary_residual",

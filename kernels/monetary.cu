@@ -81,11 +81,16 @@ DEVICE void set_policy(const Params &p, const State &s, const Actions &a) {
   BARRIER();
 }
 
+// Points of long rates that asset purchases have taken away.
+DEVICE real eased(const Params &p, const State &s) {
+  return p.purchases_effect * coins(*s.bonds_purchased) / (QUARTERS * *s.nominal_output);
+}
+
 // Rates on deposits and on the safest loan.
 DEVICE void post_rates(const Params &p, const State &s, const Actions &a) {
   FOR_LANES(b, B) {
     s.deposit_rate[b] = at_least(*s.policy_rate - a.deposit_spread[b], 0);
-    s.base_rate[b] = at_least(*s.policy_rate + a.loan_spread[b] + *s.spread_shock, 0);
+    s.base_rate[b] = at_least(*s.policy_rate + a.loan_spread[b] + (*s.spread_shock - eased(p, s)), 0);
     s.leverage_cap[b] = a.leverage_limit[b];
   }
   BARRIER();
@@ -307,8 +312,13 @@ DEVICE void produce(const Params &p, const State &s, const Actions &a) {
   const double time = sum(C, [&](int j) { return (real)worked(j); });
   const real output = sum(F, [&](int i) { return s.produced[i]; });
   const real capacity = sum(F, [&](int i) { return (real)double_of(s.scratch[i]); });
+  const real full = sum(F, [&](int i) { return skill(p, s, level, i) * pow(s.labor[i] / s.hours[i], 1 - p.capital_share); });
   FOR_LANES(i, F) s.scratch[i] = 0;
-  FOR_LANES(lane, 1) *s.capacity_use = output / at_least(capacity, TINY), *s.hours_worked = time / p.n_consumers;
+  FOR_LANES(lane, 1) {
+    *s.capacity_use = output / at_least(capacity, TINY);
+    *s.full_time_output = full;
+    *s.hours_worked = time / p.n_consumers;
+  }
   BARRIER();
 }
 
@@ -667,7 +677,7 @@ DEVICE void balance_treasury(const Params &p, const State &s, const Actions &a) 
     *s.treasury += issued;
     *s.bonds_purchased = between(*s.bonds_purchased + micro(*a.asset_purchases * QUARTERS * *s.nominal_output), 0, *s.bonds);
     *s.central_bank_bonds = at_most(share(*s.bonds, p.central_bank_share) + *s.bonds_purchased, *s.bonds);
-    *s.coupon += (*s.policy_rate + p.term_premium - *s.coupon) / p.bond_maturity;
+    *s.coupon += (*s.policy_rate + p.term_premium - eased(p, s) - *s.coupon) / p.bond_maturity;
   }
   bank_total(s, s.deposits, s.firm_deposits, s.bank_deposits);
   bank_total(s, s.loans, s.firm_loans, s.bank_loans);
@@ -694,7 +704,6 @@ DEVICE void observe(const Params &p, const State &s) {
   }
   FOR_LANES(i, F) bought += s.investment[i];
   bought = together(bought) + *s.purchases;
-  const real ability = sum(C, [&](int j) { return s.ability[j]; }), capital = sum(F, [&](int i) { return s.capital[i]; });
   const real staff = sum(F, [&](int i) { return s.labor[i]; }), wages = sum(F, [&](int i) { return s.wage[i] * s.labor[i]; });
   const real deposit_rate = sum(B, [&](int b) { return s.deposit_rate[b]; }) / B;
   FOR_LANES(lane, 1) {
@@ -709,8 +718,8 @@ DEVICE void observe(const Params &p, const State &s) {
     const real boom = log(*s.output / *s.trend_output);
     *s.sentiment += p.sentiment_memory * (boom - *s.sentiment);
     *s.trend_output *= (1 + p.growth / QUARTERS) * (1 + (real)0.02 * boom);
-    const real labor = *s.trend * (1 - p.natural_unemployment) * ability;
-    const real potential = p.potential * exp(*s.tfp) * pow(capital, p.capital_share) * pow(labor, 1 - p.capital_share);
+    const real staffed = at_least(1 - *s.unemployment, TINY) / (1 - p.natural_unemployment);
+    const real potential = p.potential * at_least(*s.full_time_output, TINY) / pow(staffed, 1 - p.capital_share);
     const real gap = log(*s.output / potential), wage = staff > 0 ? wages / at_least(staff, TINY) : *s.mean_wage;
     *s.gap_change = gap - *s.output_gap;
     *s.output_gap = gap;

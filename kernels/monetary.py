@@ -33,7 +33,7 @@ from kernels.monetary_books import (  # noqa: F401 - for audits
     page,
 )
 
-VERSION = 3
+VERSION = 4
 AXES = {"C": "n_consumers", "F": "n_firms", "B": "n_banks"}
 QUARTERS = 4  # in a year: rates are per annum, a period is a quarter
 HOURS = (0.8, 1.0, 1.1)  # of an employed consumer, by effort; multiples of full time
@@ -61,18 +61,18 @@ class Params:
                                   source="Calvo (1983); Nakamura and Steinsson (2008)")
     price_step: float = param(0.10, "largest change of a price in a quarter, in logs", low=0, source=TUNED)
     stock_target: float = param(0.17, "desired inventories over expected sales", symbol="nu", low=0, source=TUNED)
-    stock_speed: float = param(0.12, "share of the inventory gap made good in a quarter", symbol="kappa", unit="1/quarter", low=0,
+    stock_speed: float = param(0.17, "share of the inventory gap made good in a quarter", symbol="kappa", unit="1/quarter", low=0,
                                source=TUNED)
     stock_pricing: float = param(0.01, "markup's response to the inventory gap", symbol="psi", source=TUNED)
-    sales_memory: float = param(0.4, "weight of the last quarter in expected sales", symbol="lambda_s", unit="1/quarter", low=0,
+    sales_memory: float = param(0.31, "weight of the last quarter in expected sales", symbol="lambda_s", unit="1/quarter", low=0,
                                 source=TUNED)
     cost_memory: float = param(0.05, "weight of the last quarter in the marginal cost that prices follow", unit="1/quarter", low=0,
                                source=TUNED)
-    invest_speed: float = param(0.022, "share of the capital gap invested in a quarter", symbol="phi_K", unit="1/quarter", low=0,
+    invest_speed: float = param(0.02, "share of the capital gap invested in a quarter", symbol="phi_K", unit="1/quarter", low=0,
                                 source=TUNED)
-    rate_memory: float = param(0.4, "weight of the last quarter in the real loan rate that investment follows", unit="1/quarter", low=0,
+    rate_memory: float = param(0.51, "weight of the last quarter in the real loan rate that investment follows", unit="1/quarter", low=0,
                                source=TUNED)
-    invest_inertia: float = param(0.75, "weight of last quarter's plan in the investment plan", unit="1/quarter", low=0, source=TUNED)
+    invest_inertia: float = param(0.78, "weight of last quarter's plan in the investment plan", unit="1/quarter", low=0, source=TUNED)
     elasticity: float = param(5.0, "of a firm's share of demand with respect to its price", symbol="eta", low=1, source=TUNED)
     customer_memory: float = param(0.05, "speed at which customers follow market shares", unit="1/quarter", low=0, source=TUNED)
     staffing_cap: float = param(1.6, "largest labour per unit of capital, over its stationary value", low=1, source=TUNED)
@@ -82,18 +82,18 @@ class Params:
                                      source="mean utilisation of US manufacturing")
     leverage_target: float = param(0.40, "desired loans over assets", symbol="lambda*", low=0,
                                    source="Bernanke, Gertler and Gilchrist (1999)")
-    leverage_response: float = param(8.3, "fall of log desired leverage for each unit of the real loan rate above its stationary value",
+    leverage_response: float = param(7.4, "fall of log desired leverage for each unit of the real loan rate above its stationary value",
                                      symbol="epsilon", low=0, source=TUNED)
     leverage_speed: float = param(0.12, "share of the gap to desired leverage borrowed in a quarter", unit="1/quarter", low=0, source=TUNED)
-    sentiment_response: float = param(7.8, "elasticity of desired leverage with respect to sentiment: standards move with the cycle", low=0,
+    sentiment_response: float = param(7.2, "elasticity of desired leverage with respect to sentiment: standards move with the cycle", low=0,
                                       source=TUNED)
-    sentiment_memory: float = param(0.36, "weight of the last quarter in sentiment", unit="1/quarter", low=0, source=TUNED)
+    sentiment_memory: float = param(0.29, "weight of the last quarter in sentiment", unit="1/quarter", low=0, source=TUNED)
     amortisation: float = param(0.05, "of firm loans", unit="1/quarter", low=0, source=CAIANI)
     payout: float = param(0.7, "dividends over smoothed profit", low=0, source=ASSENZA)
     payout_excess: float = param(0.08, "dividends out of liquidity above the buffer", unit="1/quarter", low=0, source=TUNED)
     buffer: float = param(1.1, "liquidity that a firm keeps, over its wage bill", low=0, source=TUNED)
     profit_memory: float = param(0.15, "weight of the last quarter in smoothed profit", unit="1/quarter", low=0, source=TUNED)
-    loss_chance: float = param(0.004, "chance that a firm loses part of its capital", unit="1/quarter", low=0, source=TUNED)
+    loss_chance: float = param(0.0066, "chance that a firm loses part of its capital", unit="1/quarter", low=0, source=TUNED)
     loss_low: float = param(0.3, "smallest share of capital lost", low=0, source=TUNED)
     loss_high: float = param(0.95, "largest share of capital lost", low=0, source=TUNED)
     recovery: float = param(0.5, "loan kept by an insolvent firm, over the value of its capital", symbol="zeta", low=0, source=POLEDNA)
@@ -105,12 +105,14 @@ class Params:
     separation: float = param(0.03, "chance that a job ends by itself", symbol="s_x", unit="1/quarter", low=0,
                               source="den Haan et al. (2000)")
     matching: float = param(1.27, "curvature of the matching function", symbol="iota", low=0, source="den Haan, Ramey and Watson (2000)")
-    layoff_speed: float = param(0.95, "share of excess staff laid off in a quarter", unit="1/quarter", low=0, source=TUNED)
-    hiring_speed: float = param(0.19, "share of the staffing gap closed in a quarter", unit="1/quarter", low=0, source=TUNED)
-    vacancy_response: float = param(2.4, "elasticity of posted vacancies with respect to sentiment: the expected value of a worker", low=0,
+    layoff_speed: float = param(0.76, "share of excess staff laid off in a quarter", unit="1/quarter", low=0, source=TUNED)
+    hiring_speed: float = param(0.21, "share of the staffing gap closed in a quarter", unit="1/quarter", low=0, source=TUNED)
+    vacancy_response: float = param(2.2, "elasticity of posted vacancies with respect to sentiment: the expected value of a worker", low=0,
                                     source=TUNED)
     wage_slope: float = param(0.059, "wage growth for each unit of unemployment below natural", symbol="phi_w", unit="1/quarter",
                               source=TUNED)
+    wage_indexation: float = param(0.9, "weight of last year's inflation, against what is expected, in wage growth", symbol="iota_w",
+                                   low=0, source="between Smets and Wouters (2007) and Christiano, Eichenbaum and Evans (2005)")
     wage_convergence: float = param(0.10, "share of the gap to the mean wage closed in a quarter", unit="1/quarter", low=0, source=TUNED)
     wages_never_fall: bool = param(False, "whether wage cuts are impossible (downward nominal rigidity)")
     # consumers
@@ -118,8 +120,8 @@ class Params:
     ability_volatility: float = param(0.1066, "of log ability", symbol="sigma_e", low=0, source="Floden and Linde (2001), quarterly")
     star_entry: float = param(0.0002, "chance of becoming a super-earner", unit="1/quarter", low=0, source=TUNED)
     star_exit: float = param(0.02, "chance of ceasing to be one", unit="1/quarter", low=0, source=TUNED)
-    star_ability: float = param(20.0, "ability of a super-earner, over that of an ordinary consumer", low=1, source=TUNED)
-    income_memory: float = param(0.2, "weight of the last quarter in a patient consumer's permanent income", unit="1/quarter", low=0,
+    star_ability: float = param(8.0, "ability of a super-earner, over that of an ordinary consumer", low=1, source=TUNED)
+    income_memory: float = param(0.15, "weight of the last quarter in a patient consumer's permanent income", unit="1/quarter", low=0,
                                  source=TUNED)
     income_memory_impatient: float = param(0.7, "the same of an impatient one", unit="1/quarter", low=0, source=TUNED)
     impatient: float = param(0.40, "share of impatient consumers", low=0, source="hand-to-mouth share of about 30 %")
@@ -178,19 +180,21 @@ class Params:
     lower_bound: float = param(0.0, "lowest policy rate", unit="1/year")
     upper_bound: float = param(0.20, "highest policy rate", unit="1/year")
     corridor: float = param(0.0025, "facilities stand this far below and above the policy rate", unit="1/year", low=0)
+    purchases_effect: float = param(0.05, "fall of loan rates and new coupons for each unit of bonds bought over annual output", low=0,
+                                    unit="1/year", source="Gagnon (2016): half a point for a tenth of output")
     central_bank_share: float = param(0.15, "of bonds held by the central bank without purchases", low=0)
     gap_weight: float = param(0.25, "of the squared output gap in the central bank's loss", low=0)
     rate_weight: float = param(0.10, "of the squared change of the policy rate in its loss", low=0)
-    potential: float = param(0.895, "output at natural unemployment over the production function of aggregates", low=0, source=TUNED)
+    potential: float = param(0.932, "normal output over that of full time work", low=0, source=TUNED)
     anchor: float = param(0.4, "weight of the target in expected inflation", low=0, source=TUNED)
     # shocks
     tfp_persistence: float = param(0.95, "of log total factor productivity", symbol="rho_z", low=0, source="Cooley and Prescott (1995)")
     tfp_volatility: float = param(0.0048, "of its innovations", symbol="sigma_z", low=0, source="Cooley and Prescott (1995)")
     demand_persistence: float = param(0.94, "of log desired spending", symbol="rho_d", low=0, source=TUNED)
-    demand_volatility: float = param(0.0045, "of its innovations", symbol="sigma_d", low=0, source=TUNED)
+    demand_volatility: float = param(0.0042, "of its innovations", symbol="sigma_d", low=0, source=TUNED)
     purchases_persistence: float = param(0.95, "of log government purchases", symbol="rho_g", low=0, source=TUNED)
     purchases_volatility: float = param(0.005, "of its innovations", symbol="sigma_g", low=0, source=TUNED)
-    investment_persistence: float = param(0.82, "of log desired capital", symbol="rho_k", low=0, source=TUNED)
+    investment_persistence: float = param(0.93, "of log desired capital", symbol="rho_k", low=0, source=TUNED)
     investment_volatility: float = param(0.02, "of its innovations", symbol="sigma_k", low=0, source=TUNED)
     cost_persistence: float = param(0.8, "of the log markup", symbol="rho_mu", low=0)
     cost_volatility: float = param(0.002, "of its innovations", symbol="sigma_mu", low=0)
@@ -342,6 +346,7 @@ class State:
     failures: Array = per(unit="share", doc="flow: insolvent firms")
     charge_offs: Array = per(unit="1/year", doc="flow: write-offs over loans")
     capacity_use: Array = per(unit="share", doc="flow: output over capacity")
+    full_time_output: Array = per(unit="goods", doc="what those at work produce in full time")
     sentiment: Array = per(unit="log", doc="smoothed output over trend: how willing firms and banks are to lever")
     # driving processes
     trend: Array = per(doc="labour productivity, 1 at first, grows at the rate g")
@@ -605,12 +610,18 @@ PURCHASES, REPLACEMENT = (0.7, 1.3), (0.2, 0.7)  # bounds of what a government m
 
 @kernel("monetary.cu")
 def post_rates(p: Params, s: State, a: Actions) -> None:
-    """Deposits earn max(0, i - spread), the safest loan costs i + spread. Writes deposit_rate, base_rate, leverage_cap."""
+    """Deposits earn max(0, i - spread), the safest loan costs i + spread, less where the central bank has bought assets. Writes
+    deposit_rate, base_rate, leverage_cap."""
     xp = namespace(s)
     rate = s.policy_rate[:, None]
     s.deposit_rate[...] = xp.maximum(rate - a.deposit_spread, 0)
-    s.base_rate[...] = xp.maximum(rate + a.loan_spread + s.spread_shock[:, None], 0)
+    s.base_rate[...] = xp.maximum(rate + a.loan_spread + (s.spread_shock - _eased(p, s))[:, None], 0)
     s.leverage_cap[...] = a.leverage_limit
+
+
+def _eased(p: Params, s: State) -> Array:
+    """Points of long rates that asset purchases have taken away: epsilon_q Q / 4 P Y, (R,)."""
+    return p.purchases_effect * coins(s.bonds_purchased) / (QUARTERS * s.nominal_output)
 
 
 @kernel("monetary.cu")
@@ -810,7 +821,7 @@ def _mixed(x: Array, key: Array, turn: int) -> Array:
 @kernel("monetary.cu")
 def produce(p: Params, s: State, a: Actions) -> None:
     """y = min(z a K^alpha (N h)^(1 - alpha), 1.02 y*) with hours h = clip(N* / N, 0.9, 1.1). Writes labor, hours, hours_worked,
-    produced, capacity_use."""
+    produced, capacity_use, full_time_output."""
     xp = namespace(s)
     time = xp.asarray(HOURS)[xp.clip(a.effort, 0, 2)]
     labor = tally(s.ability * time, s.employer, p.n_firms)
@@ -821,6 +832,7 @@ def produce(p: Params, s: State, a: Actions) -> None:
     s.produced[...] = xp.minimum(skill * s.labor ** (1 - p.capital_share), 1.02 * s.output_wanted)
     capacity = skill * (p.capacity_staffing * s.normal_staffing[:, None] * s.capital) ** (1 - p.capital_share)
     s.capacity_use[...] = s.produced.sum(1) / xp.maximum(capacity.sum(1), TINY)
+    s.full_time_output[...] = (skill * labor ** (1 - p.capital_share)).sum(1)
 
 
 def _hours(s: State) -> Array:
@@ -1121,7 +1133,7 @@ def balance_treasury(p: Params, s: State, a: Actions) -> None:
     s.bank_bonds[...] = split(s.bonds - s.central_bank_bonds, s.bank_deposits.astype(np.float64))
     s.reserves[...] = s.bank_deposits + s.equity + s.advances - s.bank_loans - s.bank_bonds
     _borrow_reserves(p, s)
-    s.coupon += (s.policy_rate + p.term_premium - s.coupon) / p.bond_maturity
+    s.coupon += (s.policy_rate + p.term_premium - _eased(p, s) - s.coupon) / p.bond_maturity
 
 
 def _borrow_reserves(p: Params, s: State) -> None:
@@ -1135,9 +1147,10 @@ def _borrow_reserves(p: Params, s: State) -> None:
 
 @kernel("monetary.cu")
 def observe(p: Params, s: State) -> None:
-    """What all know at the start of the next quarter. Writes inflation*, expected_inflation, average_inflation, real_deposit_rate,
-    permanent_income, output, nominal_output, sentiment, trend_output, output_gap, gap_change, mean_wage, wage_growth, debt_ratio, credit,
-    credit_growth."""
+    """What all know at the start of the next quarter. Potential output is what the workers, capital and technology that firms have would
+    make in full time with natural unemployment; who works where is none of the central bank's business. Writes inflation*,
+    expected_inflation, average_inflation, real_deposit_rate, permanent_income, output, nominal_output, sentiment, trend_output,
+    output_gap, gap_change, mean_wage, wage_growth, debt_ratio, credit, credit_growth."""
     xp = namespace(s)
     level = s.price_level
     s.inflation[...] = QUARTERS * xp.log(level / s.price_1)
@@ -1154,8 +1167,8 @@ def observe(p: Params, s: State) -> None:
     s.nominal_output[...] = 0.5 * s.nominal_output + 0.5 * s.output * level
     s.sentiment += p.sentiment_memory * (xp.log(s.output / s.trend_output) - s.sentiment)
     s.trend_output *= (1 + p.growth / QUARTERS) * (1 + 0.02 * xp.log(s.output / s.trend_output))
-    labor = s.trend * (1 - p.natural_unemployment) * s.ability.sum(1)
-    potential = p.potential * xp.exp(s.tfp) * s.capital.sum(1) ** p.capital_share * labor ** (1 - p.capital_share)
+    staffed = xp.maximum(1 - s.unemployment, TINY) / (1 - p.natural_unemployment)
+    potential = p.potential * xp.maximum(s.full_time_output, TINY) / staffed ** (1 - p.capital_share)
     gap = xp.log(s.output / potential)
     s.gap_change[...] = gap - s.output_gap
     s.output_gap[...] = gap

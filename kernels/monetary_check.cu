@@ -187,7 +187,7 @@ DEVICE void check(const Params &p, const State &s, const Actions &a, const Rewar
     + infinite(1, s.mean_wage) + infinite(1, s.wage_growth) + infinite(1, s.debt_ratio) + infinite(1, s.credit)
     + infinite(1, s.credit_growth) + infinite(1, s.fill_rate) + infinite(1, s.vacancies) + infinite(1, s.hours_worked)
     + infinite(1, s.inventory_change) + infinite(1, s.rationed) + infinite(1, s.shortage) + infinite(1, s.overdrafts)
-    + infinite(1, s.failures) + infinite(1, s.charge_offs) + infinite(1, s.capacity_use) + infinite(1, s.sentiment)
+    + infinite(1, s.failures) + infinite(1, s.charge_offs) + infinite(1, s.capacity_use) + infinite(1, s.full_time_output) + infinite(1, s.sentiment)
     + infinite(1, s.trend) + infinite(1, s.tfp) + infinite(1, s.demand_shock) + infinite(1, s.purchases_shock)
     + infinite(1, s.investment_shock) + infinite(1, s.cost_shock) + infinite(1, s.spread_shock) + infinite(1, s.rate_shock)
     + infinite(1, s.equity_shock) + infinite(1, s.normal_staffing) + infinite(1, s.normal_consumption) + infinite(1, s.normal_wage)

@@ -37,6 +37,8 @@ VARIANTS = {  # label: Params
     "real rate of the rule 3 %": ("neutral_rate=0.03",),
     "full reserves: banks hold all deposits as reserves": ("reserve_ratio=1",),
     "no credit": ("leverage_limit=0", "leverage_target=0", "credit_line=0"),
+    "one household: consumers who are all alike": ("ability_volatility=0", "star_entry=0", "impatient=0", "owners=1",
+                                                   "ownership_tail=1000"),
     "flexible prices: all may change, by as much as they like": ("reprice_chance=1", "price_step=10", "cost_memory=1"),
 }
 PAIRS = 64
@@ -66,10 +68,13 @@ def impulses(_: Sequence[Path] = ()) -> str:
         missed = [f"{sign.measure} in quarters {sign.quarters[0]} to {sign.quarters[1]}" for sign in told.signs if not sign.holds]
         lines.append(f"| {label} | " + " | ".join(cells) + f" | {', '.join(missed) or 'none'} |")
     lost = {bound: _lost(bound) for bound in (0.0, -1.0)}
+    eased = _lost(0.0, "easing")
     lines += ["", f"Percent, or points of rates and shares; means of quarters 4 to 12 with half of their 95 % interval over {PAIRS} pairs, "
               "and the largest response with its quarter; 1,000 consumers. Six quarters of demand "
               f"{100 * SLUMP[1]:g} % cost {lost[0.0]:.1f} %-quarters of output over 24 quarters where the policy rate cannot fall below "
-              f"zero, and {lost[-1.0]:.1f} where it can: the bound makes the slump {100 * (lost[0.0] / lost[-1.0] - 1):.0f} % deeper."]
+              f"zero, and {lost[-1.0]:.1f} where it can: the bound makes the slump {100 * (lost[0.0] / lost[-1.0] - 1):.0f} % deeper. "
+              "Where the central bank also buys assets at the bound, a percent of annual output each quarter (`easing`), the slump costs "
+              f"{eased:.1f}."]
     return "\n".join(lines)
 
 
@@ -81,9 +86,9 @@ def _cell(of: experiments.Response, first: int) -> str:
     return f"{mean:.2f} ± {half:.2f}, {of.mean[worst]:.2f} ({worst - first})"
 
 
-def _lost(bound: float) -> float:
-    """Output lost in a slump of demand, percent times quarters over 24 quarters; both bounds start from the same states."""
-    at_rest = subject(ECONOMY)
+def _lost(bound: float, rule: str = "inertial") -> float:
+    """Output lost in a slump of demand, percent times quarters over 24 quarters; all start from the same states."""
+    at_rest = subject(ECONOMY, [f"policies.central_bank.rule={rule}"])
     shock, size, quarters = SLUMP
     told = experiments.impulse(at_rest.config, at_rest.policies, {shock: size}, 1, quarters=quarters, seeds=(1000,), replicas=PAIRS,
                                within={"lower_bound": bound})
@@ -193,18 +198,21 @@ def variants(_: Sequence[Path] = ()) -> str:
     """Long scripted play under other parameters: inequality, credit, limit cases."""
     lines = ["Made by `python -m rllib_macro.results_monetary variants --into docs/results/monetary.md`.", "",
              "| economy | wealth Gini | top 10 % | bottom 50 % | income Gini | unemployment, % | inflation, % | std output, % | "
-             "real credit over output | std of real credit over that of output |", "|" + " --: |" * 10]
+             "real credit over output | relative std consumption | relative std investment | relative std real credit |",
+             "|" + " --: |" * 12]
     for label, settings in VARIANTS.items():
         of = scored_play.behaviours(ECONOMY, ["scripted"], settings, QUARTERS)[0]
         found = scored_play.series(of, 0, 16, QUARTERS, DROPPED)
         kept = {name: series[:, DROPPED:] for name, series in found.items() if series.ndim == 2}
-        swing = {name: hodrick_prescott(100 * np.log(kept[name])).std(1).mean() for name in ("output", "real_credit")}
+        swing = {name: hodrick_prescott(100 * np.log(kept[name])).std(1).mean()
+                 for name in ("output", "consumption", "investment", "real_credit")}
         cells = (*(f"{found[name].mean():.2f}" for name in ("gini", "top_10_share", "bottom_50_share", "income_gini")),
                  *(f"{100 * kept[name].mean():.1f}" for name in ("unemployment", "inflation")), f"{swing['output']:.2f}",
-                 f"{(kept['real_credit'] / kept['output']).mean():.2f}", f"{swing['real_credit'] / swing['output']:.2f}")
+                 f"{(kept['real_credit'] / kept['output']).mean():.2f}",
+                 *(f"{swing[name] / swing['output']:.2f}" for name in ("consumption", "investment", "real_credit")))
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"Means of 16 replicas and {QUARTERS - DROPPED} quarters after {DROPPED}, 4,000 consumers; cycles by the "
-                      "filter of Hodrick and Prescott."])
+                      "filter of Hodrick and Prescott, standard deviations over that of output."])
 
 
 def central_bank(files: Sequence[Path]) -> str:

@@ -42,6 +42,12 @@ def test_taylor_1999_weighs_the_gap_fully_and_the_inertial_rule_moves_a_fifth_of
     assert a.rate_step == approx(0.2 * (p.neutral_rate + 0.02 + 0.005 - 0.01))
 
 
+@pytest.mark.parametrize(("rate", "held", "bought"), [(0.0, 0, 0.01), (0.03, 0, 0.0), (0.03, 5 * MICRO, -0.01)])
+def test_easing_buys_assets_at_the_bound_and_sells_them_after_it(rate, held, bought):
+    p, s, a = acted(monetary.easing, policy_rate=rate, inflation_4q=rate, output_gap=-rate, bonds_purchased=held)
+    assert a.asset_purchases[0] == bought
+
+
 def test_the_difference_rule_needs_no_neutral_rate():
     p, s, a = acted(monetary.difference, inflation_4q=0.04, gap_change=0.01)
     assert a.rate_step == approx(0.5 * 0.02 / 4 + 0.5 * 0.01)
@@ -74,6 +80,12 @@ def test_firms_move_their_price_to_a_markup_over_marginal_cost():
     p, s, a = acted(monetary.markup_pricing, price=1.0, wage=2.0, unit_labor=0.45, expected_inflation=0.0, cost_shock=0.0,
                     stock_pricing=0.0)
     assert a.price_change[0] == approx(np.log(p.markup * 0.9), rel=1e-9)
+
+
+def test_wages_follow_a_mixture_of_past_and_expected_inflation_and_the_labour_market():
+    p, s, a = acted(monetary.markup_pricing, {"unemployment": 0.05}, wage=2.0, mean_wage=2.0, inflation_4q=0.06, expected_inflation=0.02,
+                    wage_indexation=0.75, growth=0.01, natural_unemployment=0.06, wage_slope=0.1)
+    assert a.wage_change[0] == approx((0.05 + 0.01) / 4 + 0.1 * 0.01)
 
 
 def test_debt_above_target_raises_taxes():

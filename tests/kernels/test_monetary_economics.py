@@ -61,6 +61,15 @@ def test_rates_are_the_policy_rate_and_a_spread():
     assert s.leverage_cap[0, 0] == 0.7
 
 
+def test_asset_purchases_lower_the_rates_of_loans_and_new_bonds():
+    p, s, a, e, r = town(policy_rate=0.0, loan_spread=0.02, deposit_spread=0.01, bonds_purchased=20 * ONE, nominal_output=50.0,
+                         purchases_effect=0.05, bonds=100 * ONE, treasury=0, asset_purchases=0.0, coupon=0.005, term_premium=0.005)
+    monetary.post_rates(p, s, a)
+    assert s.base_rate[0, 0] == approx(0.02 - 0.05 * 0.1)  # a tenth of annual output: half a point
+    monetary.balance_treasury(p, s, a)
+    assert s.coupon[0] == approx(0.005 - 0.05 * 0.1 / p.bond_maturity)
+
+
 def test_leverage_costs_its_square():
     p, s, a, e, r = town(policy_rate=0.04, loan_spread=0.02, firm_loans=75 * ONE, capital_value=100 * ONE, inventory_cost=0,
                          firm_deposits=0)
@@ -224,6 +233,7 @@ def test_output_is_cobb_douglas_with_hours_in_a_band():
     monetary.produce(p, s, a)
     assert s.hours[0, 0] == 1.1
     assert s.produced[0, 0] == approx(8 ** (1 / 3) * 4.4 ** (2 / 3))
+    assert s.full_time_output[0] == approx(8 ** (1 / 3) * 4 ** (2 / 3))
     s.output_wanted[...] = 2.0
     monetary.produce(p, s, a)
     assert s.produced[0, 0] == approx(2.04)
@@ -410,6 +420,33 @@ def test_average_inflation_moves_a_sixteenth_of_the_way_in_a_quarter():
     p, s, a, e, r = town(price_level=1.01, price_1=1.0, average_inflation=0.02)
     monetary.observe(p, s)
     assert s.average_inflation[0] == approx(0.02 + (4 * np.log(1.01) - 0.02) / 16)
+
+
+def test_potential_is_full_time_output_with_natural_unemployment():
+    values = {"output": 0, "natural_unemployment": 0.04, "potential": 0.9, "full_time_output": 100.0, "price_level": 1.0}
+    p, s, a, e, r = town(**values, unemployment=0.04, spending=45 * ONE, investment=0, purchases=0, inventory_change=0.0)
+    monetary.observe(p, s)
+    assert s.output_gap[0] == approx(0)
+    s.unemployment[...] = 0.10  # the jobless could produce something too
+    monetary.observe(p, s)
+    assert s.output_gap[0] == approx(2 / 3 * np.log(0.90 / 0.96)) and s.gap_change[0] == approx(s.output_gap[0])
+
+
+def test_who_works_where_does_not_move_the_gap():
+    """A super-earner at a small firm adds less than the same ability spread over all: lost output, but no slack."""
+    def gap(ability):
+        p, s, a, e, r = world("monetary", n_consumers=4, n_firms=2, n_banks=1, employer=(0, 0, 1, 1), ability=ability, capital=1.0,
+                              labor_wanted=100.0, output_wanted=100.0, unemployment=0.0, effort=1, price_level=1.0, investment=0,
+                              purchases=0, inventory_change=0.0)
+        monetary.produce(p, s, a)
+        s.spending[...] = np.rint(s.produced.sum() / 4 * ONE)
+        monetary.observe(p, s)
+        return s.output[0], s.output_gap[0]
+
+    (spread, usual), (lumpy, same) = gap((1.0, 1.0, 1.0, 1.0)), gap((1.0, 1.0, 0.1, 1.9))
+    assert spread == approx(lumpy) and usual == approx(same)
+    less, still = gap((0.2, 0.2, 1.6, 2.0))
+    assert less < 0.97 * spread and still == approx(usual, abs=1e-6)
 
 
 def test_the_central_bank_loses_squared_points():

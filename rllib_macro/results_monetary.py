@@ -19,7 +19,7 @@ from rllib_macro.moments import hodrick_prescott
 from rllib_macro.run import Run, RunError
 from rllib_macro.sections import replace
 from rllib_macro.subject import subject
-from rllib_macro.terminal import PROGRAM
+from rllib_macro.terminal import PROGRAM, plainly
 
 ECONOMY = "monetary"
 CRISES = (("spread",), ("losses",), ("losses", "bail_in"), ("losses", "forbearance"), ("losses", "spread"), ("losses", "spread", "bail_in"),
@@ -218,6 +218,8 @@ def variants(_: Sequence[Path] = ()) -> str:
 def central_bank(files: Sequence[Path]) -> str:
     """What `compare --json` found, as Markdown."""
     found = json.loads(_only(files).read_text(encoding="utf-8"))
+    if "rows" not in found:
+        raise RunError(f"{files[0]} is not what compare --json prints; make it with: {PROGRAM} compare {ECONOMY} --json > {files[0]}")
     rows = {row["rule"]: row for row in found["rows"]}
     names = [name for name in rows if name.startswith("learned")]
     if not names:
@@ -307,15 +309,12 @@ def main(
     into: Annotated[Path | None, typer.Option(metavar="FILE", help="Markdown file in which the section is replaced.")] = None,
 ) -> None:
     """Make one section of docs/results/monetary.md."""
-    try:
+    with plainly():
         if section not in SECTIONS:
             raise RunError(f"there is no section {section!r}; choose one of {', '.join(SECTIONS)}")
         text = SECTIONS[section](inputs or [])
         if into is not None:
             replace(into, section, text)
-    except (ValueError, OSError, KeyError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
     typer.echo(text if into is None else str(into))
 
 

@@ -73,12 +73,12 @@ class Verbs(TyperGroup):
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """The same for a program that is no verb: libraries give no hints, a ValueError is one sentence and exit code 2."""
+    """The same for a program that is no verb: libraries give no hints, what a user can mend is one sentence and exit code 2."""
     heard = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     finally:

@@ -15,9 +15,11 @@ import pytest
 import envs
 from envs.core.batch import SHOCKS, Batch
 from kernels.core.arrays import adjust, allocate
-from kernels.core.launch import Kernel
+from kernels.core.launch import Kernel, native_problem
 
 ROOT = Path(__file__).parents[1]
+needs_compiler = pytest.mark.skipif(bool(native_problem()), reason=f"native backend: {native_problem()}")
+BACKENDS = ["numpy", pytest.param("native", marks=needs_compiler)]
 PLAYED = 3  # periods of random play before a lived-in world is handed out
 
 

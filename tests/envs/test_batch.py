@@ -7,12 +7,11 @@ import pytest
 import envs
 from envs.core.batch import SHOCKS, STARTS, Batch
 from kernels import rbc
-from kernels.core import launch
+from tests.worlds import needs_compiler
 
 RBC, COBWEB = envs.load("rbc"), envs.load("tests.economies.cobweb")
 SMALL = rbc.Params(n_consumers=4, n_firms=2, horizon=3)
 RANDOM = dict.fromkeys(RBC.agents, "random")
-needs_compiler = pytest.mark.skipif(launch.native_problem() is not None, reason=f"native backend: {launch.native_problem()}")
 
 
 def cobweb(size=3, **more):

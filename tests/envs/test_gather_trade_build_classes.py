@@ -4,14 +4,13 @@ import pytest
 
 import envs
 from envs.core.batch import Batch, with_values
-from kernels.core.launch import native_problem
 from tests.kernels.test_gather_trade_build import SMALL
+from tests.worlds import BACKENDS
 
 NAME, ONE_CLASS = "gather_trade_build_classes", "gather_trade_build"
 KINDS = ("gatherer", "builder")
 VALUES = {**SMALL, "n_agents": 5, "class_sizes": (2, 3), "move_labor": (0.5, 2.0), "build_labor": (20.0, 5.0), "crra": (0.2, 1.0),
           "starting_coin": (30.0, 9.0), "max_price": 3}
-BACKENDS = ["numpy", pytest.param("native", marks=pytest.mark.skipif(bool(native_problem()), reason=str(native_problem())))]
 
 
 def world(name=NAME, backend="numpy", rules=None, **values):

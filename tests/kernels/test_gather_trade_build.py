@@ -16,8 +16,7 @@ from kernels import gather_trade_build_taxes as taxes
 from kernels import gather_trade_build_views as views
 from kernels import gather_trade_build_world as maps
 from kernels.core.arrays import adjust, allocate
-from kernels.core.launch import native_problem
-from tests.worlds import golden, world
+from tests.worlds import golden, needs_compiler, world
 
 NAME = "gather_trade_build"
 SMALL = {"height": 9, "width": 9, "layout": (8,), "fixed_four": False, "horizon": 20, "view_range": 2, "max_price": 4, "order_duration": 2,
@@ -42,7 +41,6 @@ WORLDS = {  # where definition and twin are compared
 }
 FLOAT32 = {"mobile": 2e-5, "planner": 2e-4, "welfare": 1e-4}  # differences of utilities
 FLAT_MAP = {"height": 5, "width": 5, "layout": (0,) * 25, "n_agents": 2, "fixed_four": False, "view_range": 1, "planner_goal": 0}
-needs_compiler = pytest.mark.skipif(bool(native_problem()), reason=str(native_problem()))
 quick = settings(deadline=None, max_examples=25, derandomize=True, database=None)
 
 

@@ -7,11 +7,10 @@ import pytest
 from pytest import approx
 
 from kernels import growth, growth_vfi
-from kernels.core.launch import HOST, cuda_problem, native_problem, use
+from kernels.core.launch import HOST, cuda_problem, use
 from rllib_macro.solvers import vfi
+from tests.worlds import BACKENDS, needs_compiler
 
-needs_compiler = pytest.mark.skipif(bool(native_problem()), reason=str(native_problem()))
-BACKENDS = ["numpy", pytest.param("native", marks=needs_compiler)]
 PHASES = [growth_vfi.expect, growth_vfi.choose, growth_vfi.enjoy]
 WHOLE = [growth_vfi.sweep_as_published, growth_vfi.iterate_policy]
 KERNELS = pytest.mark.parametrize("kernel", [*PHASES, *WHOLE], ids=lambda kernel: kernel.name)

@@ -10,11 +10,10 @@ import envs
 from envs.core.batch import Batch
 from kernels import incomplete_markets as model
 from kernels import incomplete_markets_histogram as histogram
-from kernels.core.launch import HOST, native_problem, use
-from tests.worlds import world
+from kernels.core.launch import HOST, use
+from tests.worlds import needs_compiler, world
 
 KS, AIYAGARI = model.krusell_smith(), model.aiyagari()
-needs_compiler = pytest.mark.skipif(bool(native_problem()), reason=str(native_problem()))
 
 
 # -- chains and prices

@@ -14,9 +14,8 @@ from kernels import rbc
 from kernels.core import launch
 from kernels.core.arrays import allocate
 from kernels.core.launch import HOST, BackendError, compile_host, cuda_problem, native_problem, use
-from tests.worlds import modelled, own, run, twins, world
+from tests.worlds import modelled, needs_compiler, own, run, twins, world
 
-needs_compiler = pytest.mark.skipif(bool(native_problem()), reason=str(native_problem()))
 TWINS = [(name, kernel) for name in modelled() for kernel in twins(name)]
 STEPS = [(name, kernel) for name, kernel in TWINS if kernel.name == "step"]
 SMALL = {"n_consumers": 7, "n_firms": 3}

@@ -9,10 +9,10 @@ import envs
 from envs.core.batch import Batch
 from kernels import monetary, monetary_check
 from kernels.core.arrays import allocate, to_host
-from kernels.core.launch import HOST, cuda_problem, native_problem, use
+from kernels.core.launch import HOST, cuda_problem, use
 from kernels.core.ledger import LIMIT
+from tests.worlds import needs_compiler
 
-needs_compiler = pytest.mark.skipif(bool(native_problem()), reason=str(native_problem()))
 P = monetary.Params(n_consumers=30, n_firms=5, n_banks=3, burn_in=0)
 BALANCES = [f.name for f in fields(monetary.State) if f.metadata["unit"] == "micro" and not f.metadata["doc"].startswith("flow")]
 REALS = [f.name for f in fields(monetary.State) if f.metadata["dtype"] == "real"]

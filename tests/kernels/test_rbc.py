@@ -8,9 +8,9 @@ from pytest import approx
 import envs
 from envs.core.batch import Batch
 from kernels import rbc
-from kernels.core.launch import native_problem, use
+from kernels.core.launch import use
 from rllib_macro.replay import RBC_ATOL
-from tests.worlds import world
+from tests.worlds import needs_compiler, world
 
 SMALL = {"n_consumers": 7, "n_firms": 3}
 WORLDS = {  # where definition and twin are compared; the first one has every switch on and its last quarter next
@@ -30,7 +30,7 @@ WORLDS = {  # where definition and twin are compared; the first one has every sw
     "many firms": {"n_consumers": 2, "n_firms": 13, "labor_share": (0.5, 0.1), "initial_capital": (1.0, 2.0, 3.0)},
 }
 FLOAT32 = RBC_ATOL
-NATIVE = pytest.param("native", marks=pytest.mark.skipif(bool(native_problem()), reason=str(native_problem())))
+NATIVE = pytest.param("native", marks=needs_compiler)
 BOTH = pytest.mark.parametrize("backend", ["numpy", NATIVE])
 
 

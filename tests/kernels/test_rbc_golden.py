@@ -8,10 +8,9 @@ from kernels import rbc
 from kernels.core.arrays import adjust, allocate
 from kernels.core.launch import native_problem, use
 from rllib_macro import replay
-from tests.worlds import golden
+from tests.worlds import BACKENDS, golden
 
 CONFIGURATIONS = ["A", "C", "E"]
-BACKENDS = ["numpy", pytest.param("native", marks=pytest.mark.skipif(bool(native_problem()), reason=str(native_problem())))]
 EDGES = ("no_stock_everyone_wants_one", "demand_equals_stock_no_flag", "demand_just_above_stock_flag", "zero_budget_no_consumption",
          "free_goods_zero_budget", "nobody_wants_nobody_works", "price_exactly_500_export_threshold", "price_below_export_threshold",
          "full_taxation", "work_for_nothing", "firm_debt_no_interest_on_negative", "all_work_for_firm_0", "one_poor_consumer_scaled")

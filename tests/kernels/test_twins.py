@@ -12,10 +12,9 @@ import pytest
 import envs
 from envs.core.batch import SHOCKS, Batch
 from kernels.core.arrays import sizes, to_host
-from kernels.core.launch import HOST, Kernel, cuda_problem, native_problem, use
-from tests.worlds import modelled, own, run, twins, world
+from kernels.core.launch import HOST, Kernel, cuda_problem, use
+from tests.worlds import modelled, needs_compiler, own, run, twins, world
 
-needs_compiler = pytest.mark.skipif(bool(native_problem()), reason=str(native_problem()))
 gpu = [pytest.mark.gpu, pytest.mark.skipif(bool(cuda_problem()), reason=str(cuda_problem()))]
 TWINS = [(name, kernel) for name in modelled() for kernel in twins(name)]
 STEPS = [(name, kernel) for name, kernel in TWINS if kernel.name == "step"]

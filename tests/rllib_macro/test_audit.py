@@ -10,16 +10,15 @@ from typer.testing import CliRunner
 import envs
 from envs.core.batch import Batch
 from kernels import monetary
-from kernels.core.launch import native_problem
 from rllib_macro import __main__ as program
 from rllib_macro import audit, crises, evaluate, leaks
 from rllib_macro.run import Run
 from rllib_macro.terminal import described
 from tests.rllib_macro.tiny import tiny
+from tests.worlds import needs_compiler
 
 SMALL = ("n_consumers=40", "n_firms=6", "n_banks=2", "params.burn_in=0")
 LEAKS = leaks.LEAKS["monetary"]
-needs_compiler = pytest.mark.skipif(bool(native_problem()), reason=str(native_problem()))
 
 
 def config(*settings, economy="monetary"):

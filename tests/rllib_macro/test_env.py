@@ -12,15 +12,14 @@ from ray.rllib.utils.pre_checks.env import check_multiagent_environments
 import envs
 from envs.core.batch import Batch, with_values
 from envs.core.choices import Head
-from kernels.core import launch
 from rllib_macro import env as env_module
 from rllib_macro.env import MacroEnv, ParallelView
 from rllib_macro.policies import action_space, agent_id, policy_of, spaces
+from tests.worlds import needs_compiler
 
 COBWEB = "tests.economies.cobweb"
 SMALL = {"n_consumers": 4, "n_firms": 2, "horizon": 3}
 RBC = {"economy": "rbc", "params": SMALL, "backend": "numpy"}
-needs_compiler = pytest.mark.skipif(launch.native_problem() is not None, reason=f"native backend: {launch.native_problem()}")
 WORLDS = [
     pytest.param({**RBC}, id="rbc"),
     pytest.param({**RBC, "backend": "native"}, id="rbc-native", marks=needs_compiler),

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from kernels import growth
-from kernels.core.launch import BackendError, cuda_problem, native_problem
+from kernels.core.launch import BackendError, cuda_problem
 from rllib_macro import diagnostics
 from rllib_macro.solvers import calibrations, egm, perturbation, vfi
 from rllib_macro.solvers.policy import Policy
+from tests.worlds import needs_compiler
 
-needs_compiler = pytest.mark.skipif(bool(native_problem()), reason=str(native_problem()))
 T1, T2, T3 = growth.jesusfv_corrected(), growth.jesusfv_extended(), growth.quarterly()
 MARKOV, TWO_CHAINS = growth.jesusfv_markov(), growth.hercowitz_sampson()
 ONE_RATE = replace(T2, depreciation=(0.9,))

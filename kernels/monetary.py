@@ -102,12 +102,12 @@ class Params:
     # labour market
     natural_unemployment: float = param(0.0645, "unemployment at which wages grow with expected prices", symbol="u*", low=0,
                                         source="mean US unemployment, 1959 to 2019")
-    separation: float = param(0.03, "chance that a job ends by itself", symbol="s_x", unit="1/quarter", low=0,
-                              source="den Haan et al. (2000)")
+    separation: float = param(0.05, "chance that a job ends by itself", symbol="s_x", unit="1/quarter", low=0,
+                              source="tuned; den Haan, Ramey and Watson (2000) have 0.068")
     matching: float = param(1.27, "curvature of the matching function", symbol="iota", low=0, source="den Haan, Ramey and Watson (2000)")
     layoff_speed: float = param(0.76, "share of excess staff laid off in a quarter", unit="1/quarter", low=0, source=TUNED)
     hiring_speed: float = param(0.21, "share of the staffing gap closed in a quarter", unit="1/quarter", low=0, source=TUNED)
-    vacancy_response: float = param(2.2, "elasticity of posted vacancies with respect to sentiment: the expected value of a worker", low=0,
+    vacancy_response: float = param(2.5, "elasticity of posted vacancies with respect to sentiment: the expected value of a worker", low=0,
                                     source=TUNED)
     wage_slope: float = param(0.059, "wage growth for each unit of unemployment below natural", symbol="phi_w", unit="1/quarter",
                               source=TUNED)

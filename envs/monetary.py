@@ -139,7 +139,7 @@ def prudent_limit(p, s, values):
 
 def prudent_spread(p, s, values):
     """A bank short of capital does not lower its loan rate."""
-    spread = s.base_rate - s.policy_rate[:, None]
+    spread = s.base_rate - s.policy_rate[:, None] + monetary.eased(p, s)[:, None]
     return (values >= spread[:, :, None]) | (capital_ratio(s) >= p.capital_minimum)[:, :, None] | (values == values[-1])
 
 
@@ -149,9 +149,14 @@ def within_bounds(p, s, values):
     return ((ahead >= p.lower_bound - TINY) | (values >= 0)) & ((ahead <= p.upper_bound + TINY) | (values <= 0))
 
 
+def near_the_bound(p, rate):
+    """Whether a rate is within a quarter of a point of the lower bound."""
+    return rate <= p.lower_bound + 0.0025
+
+
 def at_the_bound(p, s, values):
-    """Assets are bought at the lower bound, and sold when there are any."""
-    bound = (s.policy_rate <= p.lower_bound + 0.0025)[:, None, None]
+    """Assets are bought where the rate is near its lower bound, and sold when there are any."""
+    bound = near_the_bound(p, s.policy_rate)[:, None, None]
     return (values == 0) | (values > 0) & bound | (values < 0) & (s.bonds_purchased > 0)[:, None, None]
 
 
@@ -180,8 +185,8 @@ def buffer_stock(p, s, a, draws):
 
 
 def markup_pricing(p, s, a, draws):
-    """Firms: price = markup over smoothed marginal cost, staff and capital towards plan, wages with expected prices and the labour
-    market."""
+    """Firms: price = markup over smoothed marginal cost, staff and capital towards plan, wages with past and expected prices and the
+    labour market."""
     xp = namespace(s)
     expected = s.expected_inflation[:, None]
     stock_gap = xp.clip((p.stock_target * s.expected_sales - s.inventory) / (p.stock_target * s.expected_sales + TINY), -2, 2)
@@ -242,10 +247,11 @@ def inertial(p, s, a, draws):
 
 
 def easing(p, s, a, draws):
-    """Central bank: the inertial rule, and at the lower bound assets worth one percent of a year's output each quarter, sold after it."""
+    """Central bank: the inertial rule; it buys assets worth a percent of a year's output in every quarter in which its rate is near the
+    lower bound, and sells as much in others, while it has any."""
     xp = namespace(s)
     inertial(p, s, a, draws)
-    bound = s.policy_rate + a.rate_step <= p.lower_bound + 0.0025
+    bound = near_the_bound(p, s.policy_rate)
     a.asset_purchases[...] = xp.where(bound, 0.01, xp.where(s.bonds_purchased > 0, -0.01, 0))
 
 
@@ -386,6 +392,7 @@ ECONOMY = Economy(
                 known("planned investment", lambda s: s.investment_plan.sum(1) / (s.capital.sum(1) + TINY), 200, 0.034),
                 known("markup", lambda s: log_ratio(s.price, s.wage * s.unit_labor).mean(1), 100, 0.135),
                 known("policy_rate", scale=30, normal=0.035), known("rate_change", scale=75),
+                known("assets bought", over_output(lambda s: s.bonds_purchased), 2),
                 known("real_deposit_rate", scale=50), known("real loan rate", lambda s: s.real_rate.mean(1), 50, 0.04),
                 known("loan spread", lambda s: s.loan_rate.mean(1) - s.policy_rate, 1000, 0.0225),
                 known("credit_growth", scale=12, normal=0.02), known("mean leverage", lambda s: leverage(s).mean(1), 20, 0.32),

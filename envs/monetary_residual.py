@@ -31,7 +31,7 @@ CHOOSES = {
                  residual("borrowing", (-1.0, -0.5, 0.0)), residual("effort", (-1, 0, 1))),
     "firm": (corrects("price_change", (-0.03, -0.015, 0.0, 0.015, 0.03), monetary.repriceable),
              corrects("hiring", (-0.05, -0.02, 0.0, 0.02, 0.05), monetary.payable_staff),
-             corrects("investment", (-0.5, -0.2, 0.0, 0.2, 0.5), above_script(monetary.payable_capital)),
+             corrects("investment", (-0.2, -0.1, 0.0, 0.1, 0.2), above_script(monetary.payable_capital)),
              corrects("wage_change", (-0.005, -0.0025, 0.0, 0.0025, 0.005), monetary.payable_wages)),
     "bank": (corrects("loan_spread", (-0.01, -0.005, 0.0, 0.005, 0.01), sound(1)), residual("deposit_spread", (-0.005, 0.0, 0.005)),
              corrects("leverage_limit", (-0.2, -0.1, 0.0, 0.1), sound(-1))),

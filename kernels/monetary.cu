@@ -81,7 +81,7 @@ DEVICE void set_policy(const Params &p, const State &s, const Actions &a) {
   BARRIER();
 }
 
-// Points of long rates that asset purchases have taken away.
+// What asset purchases have taken off loan rates and new coupons.
 DEVICE real eased(const Params &p, const State &s) {
   return p.purchases_effect * coins(*s.bonds_purchased) / (QUARTERS * *s.nominal_output);
 }
@@ -312,7 +312,8 @@ DEVICE void produce(const Params &p, const State &s, const Actions &a) {
   const double time = sum(C, [&](int j) { return (real)worked(j); });
   const real output = sum(F, [&](int i) { return s.produced[i]; });
   const real capacity = sum(F, [&](int i) { return (real)double_of(s.scratch[i]); });
-  const real full = sum(F, [&](int i) { return skill(p, s, level, i) * pow(s.labor[i] / s.hours[i], 1 - p.capital_share); });
+  const real ordinary = sum(C, [&](int j) { return s.star[j] == 1 ? s.ability[j] / (real)p.star_ability : s.ability[j]; }) / C;
+  const real full = sum(F, [&](int i) { return skill(p, s, level, i) * pow(ordinary * s.employees[i], 1 - p.capital_share); });
   FOR_LANES(i, F) s.scratch[i] = 0;
   FOR_LANES(lane, 1) {
     *s.capacity_use = output / at_least(capacity, TINY);
@@ -675,9 +676,10 @@ DEVICE void balance_treasury(const Params &p, const State &s, const Actions &a) 
     const i64 issued = at_least(-*s.treasury, -*s.bonds);
     *s.bonds += issued;
     *s.treasury += issued;
-    *s.bonds_purchased = between(*s.bonds_purchased + micro(*a.asset_purchases * QUARTERS * *s.nominal_output), 0, *s.bonds);
-    *s.central_bank_bonds = at_most(share(*s.bonds, p.central_bank_share) + *s.bonds_purchased, *s.bonds);
-    *s.coupon += (*s.policy_rate + p.term_premium - eased(p, s) - *s.coupon) / p.bond_maturity;
+    const i64 usual = share(*s.bonds, p.central_bank_share), more = micro(*a.asset_purchases * QUARTERS * *s.nominal_output);
+    *s.bonds_purchased = between(*s.bonds_purchased + more, 0, *s.bonds - usual);
+    *s.central_bank_bonds = usual + *s.bonds_purchased;
+    *s.coupon += (at_least(*s.policy_rate + p.term_premium - eased(p, s), 0) - *s.coupon) / p.bond_maturity;
   }
   bank_total(s, s.deposits, s.firm_deposits, s.bank_deposits);
   bank_total(s, s.loans, s.firm_loans, s.bank_loans);

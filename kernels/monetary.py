@@ -100,7 +100,7 @@ class Params:
     entry_size: float = param(0.05, "a firm with less than this share of mean capital makes room for an entrant", low=0, source=TUNED)
     entrant_capital: float = param(0.2, "an entrant's first capital over the mean", low=0, source=TUNED)
     # labour market
-    natural_unemployment: float = param(0.0645, "unemployment at which wages grow with expected prices", symbol="u*", low=0,
+    natural_unemployment: float = param(0.0645, "unemployment at which wages grow with prices and productivity", symbol="u*", low=0,
                                         source="mean US unemployment, 1959 to 2019")
     separation: float = param(0.05, "chance that a job ends by itself", symbol="s_x", unit="1/quarter", low=0,
                               source="tuned; den Haan, Ramey and Watson (2000) have 0.068")
@@ -112,7 +112,7 @@ class Params:
     wage_slope: float = param(0.059, "wage growth for each unit of unemployment below natural", symbol="phi_w", unit="1/quarter",
                               source=TUNED)
     wage_indexation: float = param(0.9, "weight of last year's inflation, against what is expected, in wage growth", symbol="iota_w",
-                                   low=0, source="between Smets and Wouters (2007) and Christiano, Eichenbaum and Evans (2005)")
+                                   low=0, source="tuned; last quarter's: 0.58 in Smets and Wouters (2007), 1 in Christiano et al. (2005)")
     wage_convergence: float = param(0.10, "share of the gap to the mean wage closed in a quarter", unit="1/quarter", low=0, source=TUNED)
     wages_never_fall: bool = param(False, "whether wage cuts are impossible (downward nominal rigidity)")
     # consumers
@@ -180,12 +180,12 @@ class Params:
     lower_bound: float = param(0.0, "lowest policy rate", unit="1/year")
     upper_bound: float = param(0.20, "highest policy rate", unit="1/year")
     corridor: float = param(0.0025, "facilities stand this far below and above the policy rate", unit="1/year", low=0)
-    purchases_effect: float = param(0.05, "fall of loan rates and new coupons for each unit of bonds bought over annual output", low=0,
-                                    unit="1/year", source="Gagnon (2016): half a point for a tenth of output")
+    purchases_effect: float = param(0.05, "fall of loan rates and coupons for each unit of bonds bought over annual output", low=0,
+                                    symbol="epsilon_q", unit="1/year", source="half a point for a tenth of output")
     central_bank_share: float = param(0.15, "of bonds held by the central bank without purchases", low=0)
     gap_weight: float = param(0.25, "of the squared output gap in the central bank's loss", low=0)
     rate_weight: float = param(0.10, "of the squared change of the policy rate in its loss", low=0)
-    potential: float = param(0.932, "normal output over that of full time work", low=0, source=TUNED)
+    potential: float = param(0.97, "normal output over that in full time", symbol="kappa", low=0, source=TUNED)
     anchor: float = param(0.4, "weight of the target in expected inflation", low=0, source=TUNED)
     # shocks
     tfp_persistence: float = param(0.95, "of log total factor productivity", symbol="rho_z", low=0, source="Cooley and Prescott (1995)")
@@ -346,7 +346,7 @@ class State:
     failures: Array = per(unit="share", doc="flow: insolvent firms")
     charge_offs: Array = per(unit="1/year", doc="flow: write-offs over loans")
     capacity_use: Array = per(unit="share", doc="flow: output over capacity")
-    full_time_output: Array = per(unit="goods", doc="what those at work produce in full time")
+    full_time_output: Array = per(unit="units/quarter", doc="flow: what firms' heads would make in full time, were all of ordinary ability")
     sentiment: Array = per(unit="log", doc="smoothed output over trend: how willing firms and banks are to lever")
     # driving processes
     trend: Array = per(doc="labour productivity, 1 at first, grows at the rate g")
@@ -610,17 +610,16 @@ PURCHASES, REPLACEMENT = (0.7, 1.3), (0.2, 0.7)  # bounds of what a government m
 
 @kernel("monetary.cu")
 def post_rates(p: Params, s: State, a: Actions) -> None:
-    """Deposits earn max(0, i - spread), the safest loan costs i + spread, less where the central bank has bought assets. Writes
-    deposit_rate, base_rate, leverage_cap."""
+    """Deposits earn max(0, i - spread), the safest loan costs max(0, i + spread - eased). Writes deposit_rate, base_rate, leverage_cap."""
     xp = namespace(s)
     rate = s.policy_rate[:, None]
     s.deposit_rate[...] = xp.maximum(rate - a.deposit_spread, 0)
-    s.base_rate[...] = xp.maximum(rate + a.loan_spread + (s.spread_shock - _eased(p, s))[:, None], 0)
+    s.base_rate[...] = xp.maximum(rate + a.loan_spread + (s.spread_shock - eased(p, s))[:, None], 0)
     s.leverage_cap[...] = a.leverage_limit
 
 
-def _eased(p: Params, s: State) -> Array:
-    """Points of long rates that asset purchases have taken away: epsilon_q Q / 4 P Y, (R,)."""
+def eased(p: Params, s: State) -> Array:
+    """What asset purchases have taken off loan rates and new coupons: epsilon_q Q / (4 P Y), Q the bonds bought and still held, (R,)."""
     return p.purchases_effect * coins(s.bonds_purchased) / (QUARTERS * s.nominal_output)
 
 
@@ -820,7 +819,8 @@ def _mixed(x: Array, key: Array, turn: int) -> Array:
 
 @kernel("monetary.cu")
 def produce(p: Params, s: State, a: Actions) -> None:
-    """y = min(z a K^alpha (N h)^(1 - alpha), 1.02 y*) with hours h = clip(N* / N, 0.9, 1.1). Writes labor, hours, hours_worked,
+    """y = min(z a K^alpha (N h)^(1 - alpha), 1.02 y*) with hours h = clip(N* / N, 0.9, 1.1). Full-time output: the sum of
+    z a K^alpha (e n)^(1 - alpha), n heads, e the mean ability of consumers without super-earnings. Writes labor, hours, hours_worked,
     produced, capacity_use, full_time_output."""
     xp = namespace(s)
     time = xp.asarray(HOURS)[xp.clip(a.effort, 0, 2)]
@@ -832,7 +832,8 @@ def produce(p: Params, s: State, a: Actions) -> None:
     s.produced[...] = xp.minimum(skill * s.labor ** (1 - p.capital_share), 1.02 * s.output_wanted)
     capacity = skill * (p.capacity_staffing * s.normal_staffing[:, None] * s.capital) ** (1 - p.capital_share)
     s.capacity_use[...] = s.produced.sum(1) / xp.maximum(capacity.sum(1), TINY)
-    s.full_time_output[...] = (skill * labor ** (1 - p.capital_share)).sum(1)
+    ordinary = (s.ability / xp.where(s.star == 1, p.star_ability, 1)).mean(1, keepdims=True)
+    s.full_time_output[...] = (skill * (ordinary * s.employees) ** (1 - p.capital_share)).sum(1)
 
 
 def _hours(s: State) -> Array:
@@ -1126,14 +1127,16 @@ def balance_treasury(p: Params, s: State, a: Actions) -> None:
     issued = xp.maximum(-s.treasury, -s.bonds)
     s.bonds += issued
     s.treasury += issued
-    s.bonds_purchased[...] = xp.clip(s.bonds_purchased + micro(a.asset_purchases * QUARTERS * s.nominal_output), 0, s.bonds)
-    s.central_bank_bonds[...] = xp.minimum(share(s.bonds, p.central_bank_share) + s.bonds_purchased, s.bonds)
+    usual = share(s.bonds, p.central_bank_share)
+    bought = s.bonds_purchased + micro(a.asset_purchases * QUARTERS * s.nominal_output)
+    s.bonds_purchased[...] = xp.clip(bought, 0, s.bonds - usual)
+    s.central_bank_bonds[...] = usual + s.bonds_purchased
     s.bank_deposits[...] = _bank_total(p, s.deposits, s.bank, s.firm_deposits, s.firm_bank)
     s.bank_loans[...] = _bank_total(p, s.loans, s.bank, s.firm_loans, s.firm_bank)
     s.bank_bonds[...] = split(s.bonds - s.central_bank_bonds, s.bank_deposits.astype(np.float64))
     s.reserves[...] = s.bank_deposits + s.equity + s.advances - s.bank_loans - s.bank_bonds
     _borrow_reserves(p, s)
-    s.coupon += (s.policy_rate + p.term_premium - _eased(p, s) - s.coupon) / p.bond_maturity
+    s.coupon += (xp.maximum(s.policy_rate + p.term_premium - eased(p, s), 0) - s.coupon) / p.bond_maturity
 
 
 def _borrow_reserves(p: Params, s: State) -> None:
@@ -1147,10 +1150,9 @@ def _borrow_reserves(p: Params, s: State) -> None:
 
 @kernel("monetary.cu")
 def observe(p: Params, s: State) -> None:
-    """What all know at the start of the next quarter. Potential output is what the workers, capital and technology that firms have would
-    make in full time with natural unemployment; who works where is none of the central bank's business. Writes inflation*,
-    expected_inflation, average_inflation, real_deposit_rate, permanent_income, output, nominal_output, sentiment, trend_output,
-    output_gap, gap_change, mean_wage, wage_growth, debt_ratio, credit, credit_growth."""
+    """What all know at the start of the next quarter. Potential output is kappa Y_full ((1 - u*) / (1 - u))^(1 - alpha), of full-time
+    output with natural unemployment. Writes inflation*, expected_inflation, average_inflation, real_deposit_rate, permanent_income,
+    output, nominal_output, sentiment, trend_output, output_gap, gap_change, mean_wage, wage_growth, debt_ratio, credit, credit_growth."""
     xp = namespace(s)
     level = s.price_level
     s.inflation[...] = QUARTERS * xp.log(level / s.price_1)

@@ -22,6 +22,7 @@ from rllib_macro.subject import subject
 from rllib_macro.terminal import PROGRAM, plainly
 
 ECONOMY = "monetary"
+COMPARE = f"{PROGRAM} compare {ECONOMY} --type central_bank --rules learned"
 CRISES = (("spread",), ("losses",), ("losses", "bail_in"), ("losses", "forbearance"), ("losses", "spread"), ("losses", "spread", "bail_in"),
           ("losses", "spread", "buffer_release"), ("capital_rule",))
 LEARNED_CRISES = (("spread",), ("losses",), ("losses", "spread"))
@@ -37,7 +38,7 @@ VARIANTS = {  # label: Params
     "real rate of the rule 3 %": ("neutral_rate=0.03",),
     "full reserves: banks hold all deposits as reserves": ("reserve_ratio=1",),
     "no credit": ("leverage_limit=0", "leverage_target=0", "credit_line=0"),
-    "one household: consumers who are all alike": ("ability_volatility=0", "star_entry=0", "impatient=0", "owners=1",
+    "consumers alike in ability, patience and ownership": ("ability_volatility=0", "star_entry=0", "impatient=0", "owners=1",
                                                    "ownership_tail=1000"),
     "flexible prices: all may change, by as much as they like": ("reprice_chance=1", "price_step=10", "cost_memory=1"),
 }
@@ -73,8 +74,8 @@ def impulses(_: Sequence[Path] = ()) -> str:
               "and the largest response with its quarter; 1,000 consumers. Six quarters of demand "
               f"{100 * SLUMP[1]:g} % cost {lost[0.0]:.1f} %-quarters of output over 24 quarters where the policy rate cannot fall below "
               f"zero, and {lost[-1.0]:.1f} where it can: the bound makes the slump {100 * (lost[0.0] / lost[-1.0] - 1):.0f} % deeper. "
-              "Where the central bank also buys assets at the bound, a percent of annual output each quarter (`easing`), the slump costs "
-              f"{eased:.1f}."]
+              "Where the central bank also buys assets at the bound, a percent of annual output each quarter, to sell them afterwards "
+              f"(`easing`), the slump costs {eased:.1f}."]
     return "\n".join(lines)
 
 
@@ -212,18 +213,18 @@ def variants(_: Sequence[Path] = ()) -> str:
                  *(f"{swing[name] / swing['output']:.2f}" for name in ("consumption", "investment", "real_credit")))
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"Means of 16 replicas and {QUARTERS - DROPPED} quarters after {DROPPED}, 4,000 consumers; cycles by the "
-                      "filter of Hodrick and Prescott, standard deviations over that of output."])
+                      "filter of Hodrick and Prescott, relative ones over that of output."])
 
 
 def central_bank(files: Sequence[Path]) -> str:
     """What `compare --json` found, as Markdown."""
     found = json.loads(_only(files).read_text(encoding="utf-8"))
     if "rows" not in found:
-        raise RunError(f"{files[0]} is not what compare --json prints; make it with: {PROGRAM} compare {ECONOMY} --json > {files[0]}")
+        raise RunError(f"{files[0]} is not what compare prints; make it with: {COMPARE} --json > {files[0]}")
     rows = {row["rule"]: row for row in found["rows"]}
     names = [name for name in rows if name.startswith("learned")]
     if not names:
-        raise RunError(f"{files[0]} has no learned policy; make it with: {PROGRAM} compare {ECONOMY} --type central_bank --rules learned")
+        raise RunError(f"{files[0]} has no learned policy; make it with: {COMPARE}")
     lines = [f"Made by `{PROGRAM} compare {ECONOMY} --type central_bank --rules {','.join(_rules(rows))} --json > compare.json`, then "
              "`python -m rllib_macro.results_monetary central_bank compare.json --into docs/results/monetary.md`.", "",
              "| rule | loss (standard error) | " + " | ".join(f"less that of {name}" for name in names) + " |",

@@ -42,8 +42,9 @@ def test_taylor_1999_weighs_the_gap_fully_and_the_inertial_rule_moves_a_fifth_of
     assert a.rate_step == approx(0.2 * (p.neutral_rate + 0.02 + 0.005 - 0.01))
 
 
-@pytest.mark.parametrize(("rate", "held", "bought"), [(0.0, 0, 0.01), (0.03, 0, 0.0), (0.03, 5 * MICRO, -0.01)])
-def test_easing_buys_assets_at_the_bound_and_sells_them_after_it(rate, held, bought):
+@pytest.mark.parametrize(("rate", "held", "bought"), [
+    (0.0, 0, 0.01), (0.002, 0, 0.01), (0.003, 0, 0.0), (0.03, 5 * MICRO, -0.01)])
+def test_easing_buys_assets_near_the_bound_and_sells_them_afterwards(rate, held, bought):
     p, s, a = acted(monetary.easing, policy_rate=rate, inflation_4q=rate, output_gap=-rate, bonds_purchased=held)
     assert a.asset_purchases[0] == bought
 
@@ -168,13 +169,13 @@ def test_a_firm_hires_and_invests_as_far_as_deposits_and_credit_pay():
 @pytest.mark.parametrize(("type_", "choice", "values", "state"), [
     ("firm", "price_change", [0.0], {"can_reprice": 0}),
     ("firm", "hiring", [-0.05, -0.02, 0.0], {"wage": 1.0, "labor": 100.0, "firm_deposits": 0, "firm_loans": 10**12}),
-    ("firm", "investment", [-0.5, -0.2, 0.0], {"wage": 1.0, "labor_wanted": 100.0, "firm_deposits": 0, "firm_loans": 10**12}),
+    ("firm", "investment", [-0.2, -0.1, 0.0], {"wage": 1.0, "labor_wanted": 100.0, "firm_deposits": 0, "firm_loans": 10**12}),
     ("consumer", "spending", [-0.2, -0.1, -0.05, 0.0], {"deposits": 0, "loans": 0, "excluded": 1, "permanent_income": 1.0,
                                                        "price_level": 1.0}),
     ("bank", "leverage_limit", [-0.2, -0.1, 0.0], {"equity": 1, "bank_loans": 100}),
     ("bank", "loan_spread", [0.0, 0.005, 0.01], {"equity": 1, "bank_loans": 100}),
     ("government", "purchases_step", [-0.02, 0.0], {"debt_ratio": 2.0}),
-    ("central_bank", "rate_step", [0.0, 0.0025, 0.005], {"policy_rate": 0.0}),
+    ("central_bank", "rate_step", [0.0, 0.0025, 0.005, 0.01], {"policy_rate": 0.0}),
     ("central_bank", "asset_purchases", [0.0, 0.01], {"policy_rate": 0.0, "bonds_purchased": 0}),
     ("central_bank", "asset_purchases", [-0.01, 0.0], {"policy_rate": 0.05, "bonds_purchased": 5})])
 def test_corrections_stop_where_the_state_does_and_zero_is_always_permitted(type_, choice, values, state):

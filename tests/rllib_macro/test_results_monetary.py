@@ -44,7 +44,7 @@ def test_a_comparison_without_a_learned_policy_is_refused(tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """The sections of a small economy."""
-    monkeypatch.setattr(results_monetary, "subject", lambda name: Subject(quiet("horizon=30"), {}))
+    monkeypatch.setattr(results_monetary, "subject", lambda name, settings=(): Subject(quiet("horizon=30", *settings), {}))
     monkeypatch.setattr(results_monetary, "PAIRS", 2)
 
 
@@ -58,6 +58,21 @@ def test_a_crisis_is_told_beside_the_same_worlds_without_it(small, monkeypatch):
 def test_purchases_are_told_under_two_banks_and_two_budgets(small):
     rows = [line for line in results_monetary.fiscal().splitlines() if line.startswith("| inertial") or line.startswith("| fixed_rate")]
     assert [row.split(" | ")[1] for row in rows] == ["scripted", "balanced_budget"] * 2
+
+
+def test_a_slump_costs_output_whoever_sets_the_rate(small):
+    lost = [results_monetary._lost(0.0, rule) for rule in ("inertial", "easing")]
+    assert min(lost) > 0
+
+
+def test_what_is_not_there_or_no_comparison_is_one_sentence(tmp_path):
+    import typer
+    app = typer.Typer()
+    app.command()(results_monetary.main)
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    for name, said in (("gone.json", "No such file"), ("other.json", "is not what compare prints")):
+        result = CliRunner().invoke(app, ["central_bank", str(tmp_path / name)])
+        assert result.exit_code == 2 and result.output.count("error: ") == 1 and said in result.output
 
 
 def test_variants_play_under_their_params(monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kernels.core.launch import HOST, Kernel, compile_host, find_compiler, native_problem
-from tests.worlds import ROOT, modelled, own, twins, world
+from tests.worlds import ROOT, modelled, needs_compiler, own, twins, world
 
 SANITIZE = (*(flag for flag in HOST if flag != "-O3"), "-O1", "-g", "-fsanitize=thread")
 RACE = 66  # exit code of a process in which ThreadSanitizer found one
@@ -31,7 +31,7 @@ def library() -> str | None:
 
 
 pytestmark = [
-    pytest.mark.skipif(bool(native_problem()), reason=str(native_problem())),
+    needs_compiler,
     pytest.mark.skipif(not native_problem() and not library(), reason="the compiler comes without ThreadSanitizer (libtsan)"),
 ]
 

@@ -10,7 +10,7 @@ from envs.core.batch import Batch
 from kernels import rbc
 from kernels.core.launch import use
 from rllib_macro.replay import RBC_ATOL
-from tests.worlds import needs_compiler, world
+from tests.worlds import BACKENDS, world
 
 SMALL = {"n_consumers": 7, "n_firms": 3}
 WORLDS = {  # where definition and twin are compared; the first one has every switch on and its last quarter next
@@ -30,8 +30,7 @@ WORLDS = {  # where definition and twin are compared; the first one has every sw
     "many firms": {"n_consumers": 2, "n_firms": 13, "labor_share": (0.5, 0.1), "initial_capital": (1.0, 2.0, 3.0)},
 }
 FLOAT32 = RBC_ATOL
-NATIVE = pytest.param("native", marks=needs_compiler)
-BOTH = pytest.mark.parametrize("backend", ["numpy", NATIVE])
+BOTH = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def village(wants=0, **values):

@@ -6,9 +6,9 @@ import pytest
 
 from kernels import rbc
 from kernels.core.arrays import adjust, allocate
-from kernels.core.launch import native_problem, use
+from kernels.core.launch import use
 from rllib_macro import replay
-from tests.worlds import BACKENDS, golden
+from tests.worlds import BACKENDS, golden, needs_compiler
 
 CONFIGURATIONS = ["A", "C", "E"]
 EDGES = ("no_stock_everyone_wants_one", "demand_equals_stock_no_flag", "demand_just_above_stock_flag", "zero_budget_no_consumption",
@@ -54,11 +54,9 @@ def test_episodes_start_as_recorded(trace, name, real):
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-@pytest.mark.parametrize(("backend", "real"), [("numpy", np.float64), ("numpy", np.float32), ("native", np.float32)])
+@pytest.mark.parametrize(("backend", "real"), [("numpy", np.float64), ("numpy", np.float32), pytest.param("native", np.float32, marks=needs_compiler)])
 def test_whole_episodes_stay_close(trace, name, backend, real):
     """Nothing is corrected between the periods, so rounding may add up: ten times the tolerance of one step."""
-    if backend == "native" and native_problem():
-        pytest.skip(native_problem())
     recorded, T = steps(trace, name), json.loads(str(trace[f"{name}.cfg"]))["maxtime"]
     rows = np.flatnonzero(trace[f"{name}.kind"] == 0).reshape(-1, T)  # (episode, period)
     actions, outcome, p = recorded.actions(), recorded.state("out"), recorded.p

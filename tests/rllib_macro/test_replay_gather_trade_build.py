@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from kernels.core.launch import native_problem
 from rllib_macro import __main__ as cli
 from rllib_macro.replay import TraceError, replay
-from tests.worlds import golden
+from tests.worlds import BACKENDS, golden
 
 TRACES = ("crowd8x8_s12", "full_obs_s21", "multi_action_s20", "onestep_s33_e0", "phase1_multi_ep_s6_e0", "phase1_multi_ep_s6_e1",
           "tax_saez_s16_e0", "tax_usfed_s13", "tutorial_masked_s1", "tutorial_scripted_s4", "uniform_s28", "wealth_redist_s19")
@@ -22,8 +21,7 @@ def trace(name):
     return golden(f"gtb_{name}.npz")
 
 
-@pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=pytest.mark.skipif(
-    bool(native_problem()), reason=str(native_problem())))])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", TRACES)
 def test_a_recorded_episode_is_repeated(name, backend):
     report = replay(trace(name), (backend,))

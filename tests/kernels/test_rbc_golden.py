@@ -54,7 +54,8 @@ def test_episodes_start_as_recorded(trace, name, real):
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-@pytest.mark.parametrize(("backend", "real"), [("numpy", np.float64), ("numpy", np.float32), pytest.param("native", np.float32, marks=needs_compiler)])
+@pytest.mark.parametrize(("backend", "real"), [("numpy", np.float64), ("numpy", np.float32),
+                                              pytest.param("native", np.float32, marks=needs_compiler)])
 def test_whole_episodes_stay_close(trace, name, backend, real):
     """Nothing is corrected between the periods, so rounding may add up: ten times the tolerance of one step."""
     recorded, T = steps(trace, name), json.loads(str(trace[f"{name}.cfg"]))["maxtime"]

@@ -1,4 +1,5 @@
-"""A monetary economy small enough to play in a test: twenty consumers, four firms, few scripted quarters before episodes start."""
+"""A monetary economy small enough to play in a test: twenty consumers, four firms, few scripted quarters before episodes start. Its gap is wild, so
+the policy rate may rise as far as it likes."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from rllib_macro.config import RunConfig
 from rllib_macro.run import Run
 from rllib_macro.subject import scripted
 
-SMALL = ("n_consumers=20", "n_firms=4", "n_banks=2", "burn_in=1", "horizon=12", "backend=numpy", "evaluation.seeds=[7]",
+SMALL = ("n_consumers=20", "n_firms=4", "n_banks=2", "burn_in=1", "upper_bound=1", "horizon=12", "backend=numpy", "evaluation.seeds=[7]",
          "evaluation.replicas=8")
 
 

@@ -60,7 +60,7 @@ def test_a_shock_to_a_rate_held_fixed_moves_it_by_as_many_points_in_each_of_its_
 
 
 def test_a_bound_within_the_episodes_does_not_reach_back_to_where_they_start():
-    bound, free = (experiments.paths(quiet(), {}, 7, 3, within=within) for within in ({"upper_bound": 0.0}, None))
+    bound, free = (experiments.paths(quiet(), {}, 9, 3, within=within) for within in ({"upper_bound": 0.0}, None))
     assert bound["policy_rate"].max() == 0 < free["policy_rate"][:, 0].min()
     assert (bound["unemployment"][:, 0] == free["unemployment"][:, 0]).all()
     assert (bound["debt_ratio"][:, 0] == approx(free["debt_ratio"][:, 0], rel=0.05))

@@ -1,5 +1,5 @@
-"""A monetary economy small enough to play in a test: twenty consumers, four firms, few scripted quarters before episodes start. Its gap is wild, so
-the policy rate may rise as far as it likes."""
+"""A monetary economy small enough to play in a test: twenty consumers, four firms, few scripted quarters before episodes start. Its gap
+is wild, so the policy rate may rise as far as it likes."""
 from __future__ import annotations
 
 from pathlib import Path

@@ -149,14 +149,14 @@ def within_bounds(p, s, values):
     return ((ahead >= p.lower_bound - TINY) | (values >= 0)) & ((ahead <= p.upper_bound + TINY) | (values <= 0))
 
 
-def near_the_bound(p, rate):
-    """Whether a rate is within a quarter of a point of the lower bound."""
-    return rate <= p.lower_bound + 0.0025
+def near_the_bound(p, s):
+    """Whether the policy rate is within a quarter of a point of its lower bound, (R,)."""
+    return s.policy_rate <= p.lower_bound + 0.0025
 
 
 def at_the_bound(p, s, values):
     """Assets are bought where the rate is near its lower bound, and sold when there are any."""
-    bound = near_the_bound(p, s.policy_rate)[:, None, None]
+    bound = near_the_bound(p, s)[:, None, None]
     return (values == 0) | (values > 0) & bound | (values < 0) & (s.bonds_purchased > 0)[:, None, None]
 
 
@@ -251,8 +251,7 @@ def easing(p, s, a, draws):
     lower bound, and sells as much in others, while it has any."""
     xp = namespace(s)
     inertial(p, s, a, draws)
-    bound = near_the_bound(p, s.policy_rate)
-    a.asset_purchases[...] = xp.where(bound, 0.01, xp.where(s.bonds_purchased > 0, -0.01, 0))
+    a.asset_purchases[...] = xp.where(near_the_bound(p, s), 0.01, xp.where(s.bonds_purchased > 0, -0.01, 0))
 
 
 def difference(p, s, a, draws):

@@ -185,7 +185,7 @@ class Params:
     central_bank_share: float = param(0.15, "of bonds held by the central bank without purchases", low=0)
     gap_weight: float = param(0.25, "of the squared output gap in the central bank's loss", low=0)
     rate_weight: float = param(0.10, "of the squared change of the policy rate in its loss", low=0)
-    potential: float = param(0.97, "normal output over that in full time", symbol="kappa", low=0, source=TUNED)
+    potential: float = param(0.97, "normal output over that in full time", symbol="Omega", low=0, source=TUNED)
     anchor: float = param(0.4, "weight of the target in expected inflation", low=0, source=TUNED)
     # shocks
     tfp_persistence: float = param(0.95, "of log total factor productivity", symbol="rho_z", low=0, source="Cooley and Prescott (1995)")
@@ -1150,7 +1150,7 @@ def _borrow_reserves(p: Params, s: State) -> None:
 
 @kernel("monetary.cu")
 def observe(p: Params, s: State) -> None:
-    """What all know at the start of the next quarter. Potential output is kappa Y_full ((1 - u*) / (1 - u))^(1 - alpha), of full-time
+    """What all know at the start of the next quarter. Potential output is Omega Y_full ((1 - u*) / (1 - u))^(1 - alpha), of full-time
     output with natural unemployment. Writes inflation*, expected_inflation, average_inflation, real_deposit_rate, permanent_income,
     output, nominal_output, sentiment, trend_output, output_gap, gap_change, mean_wage, wage_growth, debt_ratio, credit, credit_growth."""
     xp = namespace(s)

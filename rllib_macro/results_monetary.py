@@ -39,7 +39,7 @@ VARIANTS = {  # label: Params
     "full reserves: banks hold all deposits as reserves": ("reserve_ratio=1",),
     "no credit": ("leverage_limit=0", "leverage_target=0", "credit_line=0"),
     "consumers alike in ability, patience and ownership": ("ability_volatility=0", "star_entry=0", "impatient=0", "owners=1",
-                                                   "ownership_tail=1000"),
+                                                           "ownership_tail=1000"),
     "flexible prices: all may change, by as much as they like": ("reprice_chance=1", "price_step=10", "cost_memory=1"),
 }
 PAIRS = 64

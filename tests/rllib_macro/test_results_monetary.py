@@ -60,9 +60,9 @@ def test_purchases_are_told_under_two_banks_and_two_budgets(small):
     assert [row.split(" | ")[1] for row in rows] == ["scripted", "balanced_budget"] * 2
 
 
-def test_a_slump_costs_output_whoever_sets_the_rate(small):
-    lost = [results_monetary._lost(0.0, rule) for rule in ("inertial", "easing")]
-    assert min(lost) > 0
+def test_what_a_slump_costs_depends_on_who_sets_the_rate_and_how_far_it_falls(small):
+    held, leaning, unbound = (results_monetary._lost(*case) for case in ((0.0, "difference"), (0.0, "taylor99"), (-1.0, "taylor99")))
+    assert min(held, leaning, unbound) > 0 and len({held, leaning, unbound}) == 3
 
 
 def test_what_is_not_there_or_no_comparison_is_one_sentence(tmp_path):
